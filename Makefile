@@ -1,0 +1,63 @@
+# Every target sets itself up: `.venv` is made once from the hashes in requirements.lock.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev sql test test-slow test-ui lint types format bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Use: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@echo "Setting up $(VENV) (once, about a minute) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## fill the store from three sample Postgres databases, then show what is in it
+	@$(BIN)/python -m analytics_pipeline.demo
+
+dev: $(READY) ## open the Dagster UI on http://localhost:3000
+	@$(BIN)/dagster dev -w workspace.yaml
+
+sql: $(READY) ## a SQL prompt on the published store, read-only
+	@$(BIN)/python -m analytics_pipeline.store sql
+
+test: $(READY) ## the tests, linters and type checks that run in every build
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(BIN)/lint-imports --verbose > /dev/null || $(BIN)/lint-imports
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest -n 2 -m "not slow and not ui"
+
+test-slow: $(READY) ## the suites that take minutes: kill tests at length, large data
+	@$(BIN)/python -m pytest -m slow
+
+test-ui: $(READY) ## the suites in a real browser (Debian's chromium)
+	@$(BIN)/python -m pytest -m ui
+
+lint: $(READY) ## ruff and import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(READY) ## mypy, strict
+	@$(BIN)/mypy
+
+format: $(READY) ## let ruff format and fix
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+bench: $(READY) ## measure against psql COPY and write the figures
+	@$(BIN)/python benchmarks/full_sync.py
+	@$(BIN)/python benchmarks/commit.py
+	@$(BIN)/python benchmarks/imports.py
+
+lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
+	@uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --no-annotate --no-strip-extras --upgrade -o requirements.lock
+
+clean: ## stop the sample Postgres, remove the environment, the store and all caches
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m analytics_pipeline.sample stop; fi
+	rm -rf $(VENV) .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
