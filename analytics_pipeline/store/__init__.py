@@ -3,3 +3,41 @@
 Belongs here: committing, opening, querying and maintaining the store; the only code that knows its files.
 Does not: where rows come from (`sync`), or what they mean.
 """
+
+from analytics_pipeline.store.commit import Swept
+from analytics_pipeline.store.files import PartitionedWriter
+from analytics_pipeline.store.manifest import (
+    Change,
+    DataFile,
+    JoinView,
+    JsonObject,
+    JsonValue,
+    Manifest,
+    Partition,
+    Table,
+    TableChange,
+)
+from analytics_pipeline.store.reader import Parameters
+from analytics_pipeline.store.schema import Column
+from analytics_pipeline.store.stage import Stage
+from analytics_pipeline.store.store import Store, create_store, open_store
+
+__all__ = [
+    "Change",
+    "Column",
+    "DataFile",
+    "JoinView",
+    "JsonObject",
+    "JsonValue",
+    "Manifest",
+    "Parameters",
+    "Partition",
+    "PartitionedWriter",
+    "Stage",
+    "Store",
+    "Swept",
+    "Table",
+    "TableChange",
+    "create_store",
+    "open_store",
+]

@@ -1,0 +1,165 @@
+"""The catalog: a DuckDB file of views, derived from a manifest, that any DuckDB or SQL tool can open.
+
+Belongs here: the SQL of the views and of the store's own tables, building the file, pointing `catalog.duckdb` at it.
+Does not: deciding what is published (`manifest`, `commit`). The file can be thrown away at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from analytics_pipeline.store.layout import Layout, fsync_path
+from analytics_pipeline.store.manifest import DataFile, JoinView, Manifest, Table
+from analytics_pipeline.store.schema import Column, Columns, identifier, literal
+
+STORAGE_VERSION = "v1.5.0"
+"""So that the DuckDB shell people have can open the catalog, also when a later DuckDB writes it."""
+
+_READ_ONLY_MODE = 0o444
+
+_PARTITIONS_SQL = """
+CREATE TABLE target._store_partitions AS
+SELECT * FROM (SELECT
+    NULL::VARCHAR AS table_name, NULL::VARCHAR AS partition_key, NULL::TIMESTAMPTZ AS lower_bound,
+    NULL::TIMESTAMPTZ AS upper_bound, NULL::BIGINT AS row_count, NULL::BIGINT AS bytes, NULL::INTEGER AS files,
+    NULL::VARCHAR AS fingerprint, NULL::VARCHAR AS sync_id, NULL::TIMESTAMPTZ AS synced_at
+) WHERE false
+"""
+
+
+def build_catalog(manifest: Manifest, layout: Layout, target: Path) -> None:
+    """Write the catalog of a manifest to a new file, whole and read-only.
+
+    Args:
+        manifest: what the views list; its files must be in place.
+        layout: the store whose files the views name by absolute path.
+        target: a path where nothing is yet.
+    """
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"ATTACH {literal(str(target))} AS target (STORAGE_VERSION '{STORAGE_VERSION}')")
+        connection.execute("BEGIN")
+        for table in manifest.tables.values():
+            connection.execute(_create_view(table.name, table_sql(table, layout)))
+        for view in manifest.views.values():
+            if view.left in manifest.tables and view.right in manifest.tables:
+                sql = join_sql(view, manifest.tables[view.left], manifest.tables[view.right])
+                connection.execute(_create_view(view.name, sql))
+        _write_store_tables(connection, manifest, layout)
+        connection.execute("COMMIT")
+        connection.execute("DETACH target")
+    target.chmod(_READ_ONLY_MODE)
+    fsync_path(target)
+
+
+def _create_view(name: str, select: str) -> str:
+    return f"CREATE VIEW target.{identifier(name)} AS {select}"
+
+
+def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest, layout: Layout) -> None:
+    connection.execute(
+        "CREATE TABLE target._store_info AS SELECT ?::BIGINT AS version, ?::TIMESTAMPTZ AS committed_at, ? AS root",
+        [manifest.version, manifest.committed_at, str(layout.root)],
+    )
+    connection.execute(
+        "CREATE TABLE target._store_metadata (table_name VARCHAR, metadata JSON, updated_at TIMESTAMPTZ)"
+    )
+    for table in manifest.tables.values():
+        connection.execute(
+            "INSERT INTO target._store_metadata VALUES (?, ?, ?)",
+            [table.name, json.dumps(table.metadata, allow_nan=False), manifest.committed_at],
+        )
+    connection.execute(_PARTITIONS_SQL)
+    rows = [
+        {
+            "table_name": table.name,
+            "partition_key": partition.key,
+            "lower_bound": partition.lower,
+            "upper_bound": partition.upper,
+            "row_count": partition.rows,
+            "bytes": partition.bytes,
+            "files": len(partition.files),
+            "fingerprint": partition.fingerprint,
+            "sync_id": partition.sync_id,
+            "synced_at": partition.synced_at,
+        }
+        for table in manifest.tables.values()
+        for partition in table.partitions.values()
+    ]
+    if rows:
+        connection.register("partition_rows", pa.Table.from_pylist(rows))
+        connection.execute("INSERT INTO target._store_partitions BY NAME SELECT * FROM partition_rows")
+
+
+def table_sql(table: Table, layout: Layout) -> str:
+    """The SELECT behind a table's view: its files listed one by one, grouped by the columns they were written with."""
+    groups: dict[Columns, list[DataFile]] = {}
+    for file in table.files:
+        groups.setdefault(file.columns, []).append(file)
+    if not groups:
+        nothing = ", ".join(f"NULL::{type_} AS {identifier(name)}" for name, type_ in table.columns)
+        return f"SELECT {nothing} WHERE false"
+    return "\nUNION ALL\n".join(
+        f"SELECT {_projection(table.columns, written)} FROM read_parquet([{_paths(files, layout)}])"
+        for written, files in groups.items()
+    )
+
+
+def _projection(wanted: Columns, written: Columns) -> str:
+    found = {column.name.lower(): column for column in written}
+    return ", ".join(_as_published(column, found.get(column.name.lower())) for column in wanted)
+
+
+def _as_published(wanted: Column, written: Column | None) -> str:
+    name = identifier(wanted.name)
+    if written is None:
+        return f"NULL::{wanted.type} AS {name}"
+    if written == wanted:
+        return name
+    return f"{identifier(written.name)}::{wanted.type} AS {name}"
+
+
+def _paths(files: Iterable[DataFile], layout: Layout) -> str:
+    return ", ".join(literal(str(layout.root / file.path)) for file in files)
+
+
+def join_sql(view: JoinView, left: Table, right: Table) -> str:
+    """The SELECT behind a join view. Where a key has several rows on the right, the newest one is its partner."""
+    taken = {column.name.lower() for column in left.columns}
+    selected = [f"l.{identifier(column.name)}" for column in left.columns]
+    for column in right.columns:
+        if column.name.lower() == view.key.lower():
+            continue
+        name = column.name if column.name.lower() not in taken else f"{view.prefix}_{column.name}"
+        while name.lower() in taken:
+            name = f"{view.prefix}_{name}"
+        taken.add(name.lower())
+        selected.append(f"r.{identifier(column.name)} AS {identifier(name)}")
+    source = identifier(view.right)
+    key = identifier(view.key)
+    if view.newest_by is not None:
+        newest = f"PARTITION BY {key} ORDER BY {identifier(view.newest_by)} DESC NULLS LAST"
+        source = f"(SELECT * FROM {source} QUALIFY row_number() OVER ({newest}) = 1)"
+    kind = "LEFT JOIN" if view.kind == "left" else "JOIN"
+    return f"SELECT {', '.join(selected)} FROM {identifier(view.left)} AS l {kind} {source} AS r ON l.{key} = r.{key}"
+
+
+def publish_catalog(layout: Layout, version: int) -> None:
+    """Point `catalog.duckdb` at the catalog of a version, in one step for all readers.
+
+    A write-ahead log that a foreign read-write opener left beside the old one is removed: DuckDB would refuse to
+    replay it over this catalog.
+    """
+    pointer = layout.staging / f".catalog-{os.getpid()}-{version}"
+    pointer.unlink(missing_ok=True)
+    pointer.symlink_to(Path("catalogs") / layout.catalog_of(version).name)
+    pointer.replace(layout.catalog)
+    for log in (layout.catalog.with_name("catalog.duckdb.wal"), *layout.catalogs.glob("*.wal")):
+        log.unlink(missing_ok=True)
+    fsync_path(layout.root)

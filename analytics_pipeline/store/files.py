@@ -1,0 +1,128 @@
+"""Data files: rows in, immutable Parquet files out, one or more a partition, in bounded memory.
+
+Belongs here: routing batches to partitions, when a row group is cut, compression, fsync.
+Does not: which partition a row belongs to (the caller says), or where a finished file goes (`commit`).
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analytics_pipeline.store.layout import fsync_path
+from analytics_pipeline.store.manifest import DataFile
+from analytics_pipeline.store.schema import Columns, checked_table_name, columns_of
+
+ROW_GROUP_ROWS = 122_880
+"""DuckDB's own row group size: its readers work on these in parallel and skip them by their statistics."""
+
+DEFAULT_BUFFER_BYTES = 96 * 1024 * 1024
+_MAX_OPEN_FILES = 128
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@dataclass
+class _Buffer:
+    """Rows of one partition that are not in a row group yet."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.batches.append(batch)
+        self.rows += batch.num_rows
+        self.bytes += batch.nbytes
+
+
+class PartitionedWriter:
+    """Writes the rows of one table to a staging folder, each partition into files of its own.
+
+    Args:
+        folder: an existing staging folder.
+        table: the table's name; part of the files' paths.
+        schema: Arrow schema of every batch.
+        buffer_bytes: rows held back, over all partitions, to fill row groups; the memory bound.
+
+    Raises:
+        NameRefused, UnsupportedColumnType: the table cannot exist in the store.
+    """
+
+    def __init__(
+        self, folder: Path, table: str, schema: pa.Schema, *, buffer_bytes: int = DEFAULT_BUFFER_BYTES
+    ) -> None:
+        self.table = checked_table_name(table)
+        self.columns: Columns = columns_of(schema)
+        self._folder = folder
+        self._schema = schema
+        self._limit = buffer_bytes
+        self._buffered = 0
+        self._buffers: dict[str, _Buffer] = {}
+        self._open: OrderedDict[str, _OpenFile] = OrderedDict()
+        self._finished: dict[str, list[DataFile]] = {}
+
+    def write(self, partition: str, batch: pa.RecordBatch) -> None:
+        """Take rows of one partition; they reach the disk when a row group is full or memory is."""
+        if batch.num_rows == 0:
+            return
+        buffer = self._buffers.setdefault(partition, _Buffer())
+        before = buffer.bytes
+        buffer.add(batch)
+        self._buffered += buffer.bytes - before
+        if buffer.rows >= ROW_GROUP_ROWS:
+            self._flush(partition)
+        while self._buffered > self._limit:
+            self._flush(max(self._buffers, key=lambda key: self._buffers[key].bytes))
+
+    def close(self) -> Mapping[str, Sequence[DataFile]]:
+        """Write what is held back, force everything to the disk, and list the files of each partition."""
+        for partition in list(self._buffers):
+            self._flush(partition)
+        for partition in list(self._open):
+            self._finish(partition)
+        return self._finished
+
+    def abandon(self) -> None:
+        """Let go of open files after a failure; the stage takes what was written with it."""
+        while self._open:
+            self._open.popitem()[1].writer.close()
+
+    def _flush(self, partition: str) -> None:
+        buffer = self._buffers.pop(partition)
+        self._buffered -= buffer.bytes
+        target = self._open.get(partition) or self._begin(partition)
+        self._open.move_to_end(partition)
+        target.writer.write_table(pa.Table.from_batches(buffer.batches), row_group_size=buffer.rows)
+        target.rows += buffer.rows
+
+    def _begin(self, partition: str) -> _OpenFile:
+        if len(self._open) >= _MAX_OPEN_FILES:
+            self._finish(next(iter(self._open)))
+        name = f"{_UNSAFE.sub('-', partition)}-{uuid.uuid4().hex}.parquet"
+        path = self._folder / name
+        writer = pq.ParquetWriter(
+            path, self._schema, compression="zstd", compression_level=1, use_dictionary=True, store_schema=False
+        )
+        self._open[partition] = _OpenFile(path, writer)
+        return self._open[partition]
+
+    def _finish(self, partition: str) -> None:
+        done = self._open.pop(partition)
+        done.writer.close()
+        fsync_path(done.path)
+        file = DataFile(f"tables/{self.table}/{done.path.name}", done.rows, done.path.stat().st_size, self.columns)
+        self._finished.setdefault(partition, []).append(file)
+
+
+@dataclass
+class _OpenFile:
+    path: Path
+    writer: pq.ParquetWriter
+    rows: int = 0

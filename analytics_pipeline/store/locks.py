@@ -1,0 +1,71 @@
+"""File locks that die with their process: the commit lock, and the lock by which a live stage is told from a dead one.
+
+Belongs here: `flock` with a time limit and a holder's name. Does not: what is done under a lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from analytics_pipeline.errors import StoreBusy
+
+_FIRST_WAIT = 0.002
+_LONGEST_WAIT = 0.05
+
+
+class FileLock:
+    """An exclusive lock held on a file; the kernel drops it when the process ends, however it ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back; harmless when done twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def try_lock(path: Path) -> FileLock | None:
+    """The lock on a file (created where missing), or None while another holder has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+    return FileLock(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, timeout: float) -> Iterator[None]:
+    """Hold the lock on a file for the length of a `with` block.
+
+    Args:
+        path: the lock file; its content names the holder.
+        timeout: seconds to wait for another holder.
+
+    Raises:
+        StoreBusy: the other holder kept it for longer; names that process.
+    """
+    deadline = time.monotonic() + timeout
+    wait = _FIRST_WAIT
+    while (lock := try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise StoreBusy(str(path), timeout, path.read_text() or "an unknown process")
+        time.sleep(wait)
+        wait = min(wait * 2, _LONGEST_WAIT)
+    try:
+        yield
+    finally:
+        lock.release()

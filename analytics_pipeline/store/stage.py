@@ -1,0 +1,74 @@
+"""Staging: where a sync writes its files before a commit takes them, or a sweep takes the leavings of a dead one.
+
+Belongs here: the folder of one sync and the lock that says its process lives. Does not: what is written there.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from analytics_pipeline.errors import NameRefused, StoreError
+from analytics_pipeline.store.files import DEFAULT_BUFFER_BYTES, PartitionedWriter
+from analytics_pipeline.store.layout import Layout
+from analytics_pipeline.store.locks import locked, try_lock
+
+_LOCK_NAME = ".lock"
+_SYNC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+
+
+class Stage:
+    """The staging folder of one sync. While it is open, no sweep touches it, however long it takes."""
+
+    def __init__(self, sync_id: str, folder: Path) -> None:
+        self.sync_id = sync_id
+        self.folder = folder
+
+    def writer(self, table: str, schema: pa.Schema, *, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> PartitionedWriter:
+        """A writer of one table's partitions into this stage."""
+        return PartitionedWriter(self.folder, table, schema, buffer_bytes=buffer_bytes)
+
+
+@contextmanager
+def open_stage(layout: Layout, sync_id: str, *, lock_timeout: float) -> Iterator[Stage]:
+    """A new stage, removed at the end of the `with` block with everything that no commit took.
+
+    Raises:
+        NameRefused: the id is no plain name.
+        StoreError: a live process has a stage of this id.
+    """
+    if not _SYNC_ID.fullmatch(sync_id):
+        raise NameRefused(sync_id, "a sync id is letters, digits, _ and -")
+    folder = layout.staging / sync_id
+    # Under the commit lock, so that no sweep sees the folder before its lock is held.
+    with locked(layout.commit_lock, timeout=lock_timeout):
+        folder.mkdir(exist_ok=True)
+        lock = try_lock(folder / _LOCK_NAME)
+    if lock is None:
+        raise StoreError(f"A live process is writing stage {folder}. Use another sync id, or wait for it.")
+    try:
+        yield Stage(sync_id, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
+
+
+def sweep_stages(layout: Layout) -> list[str]:
+    """Remove the stages whose process is gone; call it under the commit lock. Returns their names."""
+    swept = []
+    for folder in layout.staging.iterdir():
+        if not folder.is_dir():
+            folder.unlink()  # a draft whose committer died: drafts are written under the lock held here
+            continue
+        lock = try_lock(folder / _LOCK_NAME)
+        if lock is None:
+            continue
+        shutil.rmtree(folder)
+        lock.release()
+        swept.append(folder.name)
+    return swept

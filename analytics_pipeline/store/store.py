@@ -1,0 +1,164 @@
+"""The published store as its users see it: open, stage, commit, query, sweep.
+
+Belongs here: the facade over the modules beside it, and the cache of the session that reads the newest version.
+Does not: how any of it works.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from analytics_pipeline.errors import StoreNotFound
+from analytics_pipeline.store import commit as commits
+from analytics_pipeline.store.layout import Layout
+from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
+from analytics_pipeline.store.schema import literal
+from analytics_pipeline.store.stage import Stage, open_stage
+
+DEFAULT_GRACE = timedelta(hours=1)
+
+
+class Store:
+    """A published store: any number of processes may write and read it at once.
+
+    Make one with `create_store` or `open_store`. Safe to share between threads.
+
+    Args:
+        layout: where it lies.
+        grace: how long a replaced file stays for readers of earlier versions.
+        memory_limit: for SQL queries of this process, as DuckDB spells it.
+    """
+
+    def __init__(self, layout: Layout, *, grace: timedelta = DEFAULT_GRACE, memory_limit: str = DEFAULT_MEMORY) -> None:
+        self.layout = layout
+        self._grace = grace
+        self._memory_limit = memory_limit
+        self._guard = threading.Lock()
+        self._manifest = Manifest()
+        self._session: SqlSession | None = None
+        self._users: dict[SqlSession, int] = {}
+
+    @property
+    def root(self) -> Path:
+        """The store's folder."""
+        return self.layout.root
+
+    def manifest(self) -> Manifest:
+        """The current state."""
+        version = self.layout.newest_version()
+        with self._guard:
+            if self._manifest.version != version:
+                self._manifest = commits.load_manifest(self.layout)
+            return self._manifest
+
+    def stage(self, sync_id: str) -> AbstractContextManager[Stage]:
+        """A staging folder for one sync; see `open_stage`."""
+        return open_stage(self.layout, sync_id, lock_timeout=commits.LOCK_TIMEOUT)
+
+    def commit(self, stage: Stage, change: Change) -> Manifest:
+        """Make a change the next version, all or nothing; see `commit.commit`."""
+        return commits.commit(self.layout, stage, change)
+
+    def sweep(self) -> commits.Swept:
+        """Remove dead stages, files past their grace, and files that no version lists."""
+        return commits.sweep(self.layout, self._grace)
+
+    def query(self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT) -> pl.DataFrame:
+        """The rows of one SELECT over the newest version of the store.
+
+        Args:
+            sql: DuckDB's dialect; tables and views by their plain names.
+            params: for `?` (a sequence) or `$name` (a mapping).
+            timeout: seconds after which the query is interrupted.
+
+        Raises:
+            QueryRefused, QueryFailed, QueryTimedOut, StaleReader: see `SqlSession.query`.
+        """
+        with self._newest_session() as session:
+            return session.query(sql, params, timeout)
+
+    def close(self) -> None:
+        """Let go of the cached session."""
+        with self._guard:
+            if self._session is not None and self._session not in self._users:
+                self._session.close()
+            self._session = None
+
+    @contextmanager
+    def _newest_session(self) -> Iterator[SqlSession]:
+        manifest = self.manifest()
+        with self._guard:
+            if self._session is None or self._session.version != manifest.version:
+                outdated, self._session = self._session, self._new_session(manifest)
+                if outdated is not None and outdated not in self._users:
+                    outdated.close()
+            session = self._session
+            self._users[session] = self._users.get(session, 0) + 1
+        try:
+            yield session
+        finally:
+            with self._guard:
+                self._users[session] -= 1
+                if self._users[session] == 0:
+                    del self._users[session]
+                    if session is not self._session:
+                        session.close()
+
+    def _new_session(self, manifest: Manifest) -> SqlSession:
+        catalog = self.layout.catalog_of(manifest.version)
+        if not catalog.exists():
+            manifest = commits.refresh_catalog(self.layout)
+            catalog = self.layout.catalog_of(manifest.version)
+        return SqlSession(catalog, manifest, self.root, memory_limit=self._memory_limit)
+
+
+def create_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
+    """The store at a folder, made where there is none yet.
+
+    Raises:
+        FilesystemUnfit: the folder's file system cannot keep the store's promises.
+    """
+    layout = Layout(root.expanduser().resolve())
+    if not layout.manifests.is_dir():
+        layout.create()
+    return _opened(layout, grace)
+
+
+def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
+    """The store at a folder.
+
+    Raises:
+        StoreNotFound: there is none.
+    """
+    layout = Layout(root.expanduser().resolve())
+    if not layout.manifests.is_dir():
+        raise StoreNotFound(str(layout.root))
+    return _opened(layout, grace)
+
+
+def _opened(layout: Layout, grace: timedelta) -> Store:
+    """A store whose catalog belongs to its newest manifest and its own folder: a crash or a copy may part them."""
+    if _catalog_of(layout) != (layout.newest_version(), str(layout.root)):
+        commits.refresh_catalog(layout)
+    return Store(layout, grace=grace)
+
+
+def _catalog_of(layout: Layout) -> tuple[int, str] | None:
+    """The version and root that the published catalog was built for; None where it cannot be read."""
+    if not layout.catalog.exists():
+        return None
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"ATTACH {literal(str(layout.catalog))} AS store (READ_ONLY)")
+            row = connection.execute("SELECT version, root FROM store._store_info").fetchall()[0]
+    except duckdb.Error:
+        return None
+    return int(row[0]), str(row[1])
