@@ -1,0 +1,174 @@
+"""Describe: what a query gives and what it reads, asked of Postgres without running it.
+
+Belongs here: the columns of a query with all that the type rules need, the tables behind it, refusing what is not
+one SELECT. Does not: choosing types (`types`), locking (`snapshot`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import psycopg
+from psycopg import pq
+from psycopg.rows import class_row
+
+from analytics_pipeline.errors import SourceQueryRefused
+from analytics_pipeline.sync.postgres.failures import translated, url_of
+from analytics_pipeline.sync.postgres.sql import bare, subselect
+
+_UNNAMED = "?column?"
+
+
+class TypeKind(StrEnum):
+    """What sort of type a column has, in pg_type's own terms."""
+
+    BASE = "base"
+    ENUM = "enum"
+    COMPOSITE = "composite"
+    RANGE = "range"
+    MULTIRANGE = "multirange"
+    ARRAY = "array"
+    PSEUDO = "pseudo"
+
+
+@dataclass(frozen=True)
+class SourceColumn:
+    """One output column of a query. Domains are resolved: the type is the one below them.
+
+    Args:
+        oid: of the type; compare it only within one server.
+        spelled: as format_type() writes it, e.g. numeric(10,2).
+        typname: its bare name; `builtin` tells whether it is PostgreSQL's own type of that name.
+        element: of an array, its element's type; `element.name` is this column's name.
+    """
+
+    name: str
+    oid: int
+    typmod: int
+    spelled: str
+    typname: str
+    kind: TypeKind
+    builtin: bool
+    element: SourceColumn | None = None
+
+
+@dataclass(frozen=True)
+class BaseTable:
+    """A relation that a query reads, directly or through a view.
+
+    Args:
+        kind: pg_class.relkind: r table, p partitioned table, v view, m materialised view, f foreign table.
+        selectable: whether this role may SELECT from it (a view's owner may where we may not).
+    """
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    selectable: bool
+
+
+def describe(connection: psycopg.Connection, query: str) -> tuple[SourceColumn, ...]:
+    """The output columns of a query, in order; the query is not run.
+
+    Raises:
+        SourceQueryRefused: it is more or less than one SELECT, or has unnamed, doubled or no columns.
+        SourceError: Postgres refused it.
+    """
+    with translated(url_of(connection)):
+        _prepare(connection, bare(query))
+        described = _prepare(connection, f"SELECT * FROM {subselect(query)} LIMIT 0")
+        encoding = connection.info.encoding
+        names = [(described.fname(i) or b"").decode(encoding) for i in range(described.nfields)]
+        _check_names(names)
+        types = [(described.ftype(i), described.fmod(i)) for i in range(described.nfields)]
+        return tuple(_column(connection, name, oid, typmod) for name, (oid, typmod) in zip(names, types, strict=True))
+
+
+_TOUCHED = """
+SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
+       has_table_privilege(c.oid, 'SELECT') AS selectable
+FROM pg_locks AS l
+JOIN pg_class AS c ON c.oid = l.relation
+JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY n.nspname, c.relname
+"""
+
+
+def base_tables(connection: psycopg.Connection, query: str) -> tuple[BaseTable, ...]:
+    """Every relation that the query reads, views and partitioned parents included, by schema and name.
+
+    EXPLAIN alone names only what is scanned in the end; but it locks whatever it looks at until its transaction ends,
+    so the backend's own locks are the whole list. Tables read inside functions stay unseen.
+
+    The connection is to be in autocommit and outside a transaction, so that it holds no other locks.
+
+    Raises:
+        SourceError: Postgres refused the query.
+    """
+    with translated(url_of(connection)), connection.transaction(force_rollback=True):
+        connection.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {subselect(query)}".encode())
+        return tuple(connection.cursor(row_factory=class_row(BaseTable)).execute(_TOUCHED).fetchall())
+
+
+def _prepare(connection: psycopg.Connection, query: str) -> pq.abc.PGresult:
+    """Parse and describe by the extended protocol, which knows one statement only and runs nothing."""
+    raw = connection.pgconn
+    encoding = connection.info.encoding
+    for result in (raw.prepare(b"", query.encode(encoding)), raw.describe_prepared(b"")):
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result, encoding=encoding)
+    if result.nparams:
+        raise SourceQueryRefused("it has parameters ($1)", "Write the values into the query.")
+    return result
+
+
+def _check_names(names: list[str]) -> None:
+    if not names:
+        raise SourceQueryRefused("it gives no columns", "Select at least one.")
+    if _UNNAMED in names:
+        raise SourceQueryRefused(
+            f"column {names.index(_UNNAMED) + 1} has no name", "Name every expression: SELECT a + b AS total."
+        )
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise SourceQueryRefused(
+            f"it gives {', '.join(doubled)} more than once", "Name each column once, with AS or a column list."
+        )
+
+
+_TYPE = """
+WITH RECURSIVE base AS (
+  SELECT t.oid, %(typmod)s::int4 AS typmod FROM pg_type AS t WHERE t.oid = %(oid)s::oid
+  UNION ALL
+  SELECT t.typbasetype, CASE WHEN base.typmod = -1 THEN t.typtypmod ELSE base.typmod END
+  FROM base JOIN pg_type AS t ON t.oid = base.oid WHERE t.typtype = 'd'
+)
+SELECT t.oid::int8, base.typmod, format_type(t.oid, base.typmod), t.typname::text, t.typtype::text,
+       t.typnamespace = 'pg_catalog'::regnamespace,
+       CASE WHEN e.typarray = t.oid THEN e.oid::int8 END
+FROM base JOIN pg_type AS t ON t.oid = base.oid LEFT JOIN pg_type AS e ON e.oid = t.typelem
+WHERE t.typtype <> 'd'
+"""
+_KINDS = {
+    "b": TypeKind.BASE,
+    "e": TypeKind.ENUM,
+    "c": TypeKind.COMPOSITE,
+    "r": TypeKind.RANGE,
+    "m": TypeKind.MULTIRANGE,
+    "p": TypeKind.PSEUDO,
+}
+
+
+def _column(connection: psycopg.Connection, name: str, oid: int, typmod: int) -> SourceColumn:
+    """Look one type up; an array's element by the array's typmod, which is the element's."""
+    row = connection.execute(_TYPE, {"oid": oid, "typmod": typmod}).fetchone()
+    assert row is not None, f"pg_type lacks {oid}, which the server itself named"
+    found, modifier, spelled, typname, typtype, builtin, element = row
+    kind = TypeKind.ARRAY if element is not None else _KINDS[typtype]
+    inner = None if element is None else _column(connection, name, element, modifier)
+    return SourceColumn(name, found, modifier, spelled, typname, kind, builtin, inner)

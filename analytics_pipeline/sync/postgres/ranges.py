@@ -1,0 +1,64 @@
+"""Ranges: how one read is cut into several that together give every row exactly once.
+
+Belongs here: choosing boundaries in the source, and the predicates between them.
+Does not: reading the ranges (`readers`).
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import psycopg
+
+from analytics_pipeline.sync.postgres.sql import column, quote_literal, subselect
+
+_SAMPLE = 20_000
+
+
+def split(connection: psycopg.Connection, query: str, name: str, workers: int, where: str | None) -> list[str]:
+    """Predicates over q, one a worker; fewer than two where the column has too few values to split by.
+
+    Every orderable type works: Postgres itself finds the boundaries, and compares with them as it sorted them. NULLs go
+    with the first range.
+
+    Args:
+        connection: inside the snapshot.
+        query: the wrapped one.
+        name: of the column to split by.
+        workers: how many ranges at most.
+        where: predicate over q that all ranges share.
+
+    Raises:
+        psycopg.errors.UndefinedFunction: the column's type has no order.
+    """
+    boundaries, array_type = _boundaries(connection, query, name, workers, where)
+    if boundaries is None:
+        return []
+    value = column(name)
+    array = f"CAST({quote_literal(boundaries)} AS {array_type})"
+    edges = [f"({array})[{i}]" for i in range(1, workers)]
+    first = f"({value} < {edges[0]} OR {value} IS NULL)"
+    middle = [f"({value} >= {low} AND {value} < {high})" for low, high in itertools.pairwise(edges)]
+    return [first, *middle, f"({value} >= {edges[-1]})"]
+
+
+def _boundaries(
+    connection: psycopg.Connection, query: str, name: str, workers: int, where: str | None
+) -> tuple[str | None, str]:
+    """The boundaries as the text of one array, and that array's type."""
+    source = f"SELECT {column(name)} AS v FROM {subselect(query)} WHERE {where or 'true'}"
+    fractions = ", ".join(str(i / workers) for i in range(1, workers))
+    # Sorting all values would cost as much as reading them: boundaries need only be roughly fair.
+    share = min(1.0, _SAMPLE / max(1, _estimate(connection, source)))
+    sample = "" if share == 1.0 else f" WHERE random() < {share}"
+    found = f"percentile_disc(ARRAY[{fractions}]) WITHIN GROUP (ORDER BY s.v)"
+    statement = f"SELECT {found}::text, pg_typeof({found})::text FROM ({source}\n) AS s{sample}"
+    row = connection.execute(statement.encode()).fetchone()
+    assert row is not None, "an aggregate gives one row"
+    return row[0], row[1]
+
+
+def _estimate(connection: psycopg.Connection, source: str) -> float:
+    row = connection.execute(f"EXPLAIN (FORMAT JSON) {source}".encode()).fetchone()
+    assert row is not None, "EXPLAIN gives one row"
+    return float(row[0][0]["Plan"]["Plan Rows"])

@@ -1,0 +1,129 @@
+"""Snapshot: one exported state of the source that any number of connections of both drivers read.
+
+Belongs here: locking what the queries read before the snapshot exists, exporting it, joining it, letting it go.
+Does not: which columns or rows are read (`readers`).
+
+TRUNCATE and rewriting ALTERs ignore snapshots: without the locks a half read after one would be empty, with no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import adbc_driver_postgresql.dbapi as adbc
+import psycopg
+from pydantic import SecretStr
+
+from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
+from analytics_pipeline.sync.postgres.failures import Source, source_of, translated
+from analytics_pipeline.sync.postgres.session import LOCK_TIMEOUT, connect, connect_adbc, settings_sql
+from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
+
+_LOCKABLE = ("r", "p", "v")
+_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An exported snapshot; it lives until `open_snapshot` ends.
+
+    Args:
+        id: what pg_export_snapshot() gave.
+        url: of the source.
+        locked: relations that no other session can truncate or rewrite meanwhile.
+        query_timeout: seconds a statement of any joined connection may take, its streaming included.
+    """
+
+    id: str
+    url: SecretStr
+    locked: tuple[BaseTable, ...]
+    query_timeout: float | None
+
+    @property
+    def source(self) -> Source:
+        """Where it is, without secrets."""
+        return source_of(self.url)
+
+    def connect(self) -> psycopg.Connection:
+        """A connection inside the snapshot, in its read-only transaction; the caller closes it."""
+        connection = connect(self.url, query_timeout=self.query_timeout)
+        try:
+            with translated(self.url):
+                connection.execute(_BEGIN)
+                for statement in self._join():
+                    connection.execute(statement.encode())
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def connect_adbc(self) -> adbc.Connection:
+        """The same through ADBC; the caller closes it."""
+        connection = connect_adbc(self.url)
+        try:
+            with translated(self.url), connection.cursor() as cursor:
+                connection.adbc_connection.set_autocommit(False)
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                for statement in self._join():
+                    cursor.execute(statement)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _join(self) -> tuple[str, str]:
+        settings = settings_sql(self.query_timeout, LOCK_TIMEOUT, scope="transaction")
+        return f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}", settings
+
+
+@contextmanager
+def open_snapshot(
+    url: SecretStr, queries: Sequence[str], *, query_timeout: float | None, on_notice: Callable[[str], None]
+) -> Iterator[Snapshot]:
+    """Lock everything that the queries read, then export a snapshot and hold it open.
+
+    Args:
+        url: of the source.
+        queries: all that will be read in the snapshot.
+        query_timeout: seconds a statement may take, None for no limit.
+        on_notice: told what could not be locked, and why.
+
+    Raises:
+        SourceError: no connection, a wrong query, or a table that stayed locked by another session.
+    """
+    coordinator = connect(url, query_timeout=query_timeout)
+    try:
+        tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
+        for table in tables:
+            if reason := _why_not(table):
+                on_notice(reason)
+        lockable = tuple(table for table in tables if _why_not(table) is None)
+        with translated(url):
+            exported = _export(coordinator, lockable)
+        yield Snapshot(exported, url, lockable, query_timeout)
+    finally:
+        # No ROLLBACK first: it would wait for an answer that a frozen network never brings.
+        coordinator.close()
+
+
+def _export(coordinator: psycopg.Connection, tables: Sequence[BaseTable]) -> str:
+    coordinator.execute(_BEGIN)
+    if tables:
+        names = ", ".join(f"{quote_identifier(t.schema)}.{quote_identifier(t.name)}" for t in tables)
+        # LOCK takes no snapshot: the transaction's is taken by the SELECT below, when all locks are held.
+        coordinator.execute(f"LOCK TABLE {names} IN ACCESS SHARE MODE".encode())
+    row = coordinator.execute("SELECT pg_export_snapshot()").fetchone()
+    assert row is not None, "a SELECT without FROM gives one row"
+    return str(row[0])
+
+
+def _why_not(table: BaseTable) -> str | None:
+    name = f"{table.schema}.{table.name}"
+    if table.kind not in _LOCKABLE:
+        kind = {"m": "a materialised view", "f": "a foreign table"}.get(table.kind, "not a table")
+        return f"{name} is {kind} and cannot be locked: a refresh or change of it during the read can show half-way."
+    if not table.selectable:
+        return f"{name} cannot be locked without SELECT on it: a TRUNCATE or ALTER during the read can show half-way."
+    return None

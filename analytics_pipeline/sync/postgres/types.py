@@ -1,0 +1,190 @@
+"""Types: which Arrow type the store keeps for a Postgres type, and the SQL that brings a value there unharmed.
+
+Belongs here: the rules, one a type, and why. The same as a table for users: docs/types.md.
+Does not: asking Postgres which type a column has (`describe`), or moving rows (`readers`).
+
+Both drivers get only what both decode right; everything else travels as text that Postgres itself printed. ADBC wraps
+infinities and far years, flattens nested arrays, and gives some types as opaque bytes, all without an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from analytics_pipeline.sync.postgres.describe import SourceColumn, TypeKind
+from analytics_pipeline.sync.postgres.failures import ARRAY_GUARD
+from analytics_pipeline.sync.postgres.sql import column as q_column
+from analytics_pipeline.sync.postgres.sql import quote_literal
+
+LAST_MICROSECOND = "294247-01-10 04:00:54.775806"
+"""The last timestamp of int64 microseconds since 1970; DuckDB keeps the very last number for its infinity."""
+
+_VARHDRSZ = 4
+_WIDEST_DECIMAL = 38
+_MONEY = pa.decimal128(23, 4)
+
+
+@dataclass(frozen=True)
+class ColumnRule:
+    """How one output column is read, stored and hashed. Further computed columns are just further rules.
+
+    Args:
+        name: output column.
+        source_type: as format_type() spells it, e.g. numeric(10,2).
+        arrow_type: what the store keeps: Parquet writes it, DuckDB and Polars read it.
+        expression: SQL over alias q for the ADBC tiers.
+        wire_type: what ADBC gives for it; cast to `arrow_type` afterwards.
+        cursor_expression: SQL over alias q for the cursor tier; gives the same stored values.
+        cursor_wire_type: the Arrow type to build from the cursor's Python values, before the same cast.
+        hash_expression: SQL over alias q whose equality is identity, for hash_record_extended(ROW(...), 0).
+    """
+
+    name: str
+    source_type: str
+    arrow_type: pa.DataType
+    expression: str
+    wire_type: pa.DataType
+    cursor_expression: str
+    cursor_wire_type: pa.DataType
+    hash_expression: str
+
+
+@dataclass(frozen=True)
+class _Form:
+    """A rule before it is bound to a column: SQL templates in which {v} stands for the value."""
+
+    arrow: pa.DataType
+    wire: pa.DataType
+    sql: str
+    cursor_wire: pa.DataType
+    cursor_sql: str
+    hashed: str
+
+
+_TEXT_HASH = '({v}::text) COLLATE "C"'  # a nondeterministic collation would call different texts equal
+
+
+def _native(arrow: pa.DataType, hashed: str = "{v}") -> _Form:
+    return _Form(arrow, arrow, "{v}", arrow, "{v}", hashed)
+
+
+def _text(sql: str = "{v}::text", arrow: pa.DataType | None = None, hashed: str = _TEXT_HASH) -> _Form:
+    return _Form(arrow or pa.string(), pa.string(), sql, pa.string(), sql, hashed)
+
+
+def _guarded(arrow: pa.DataType, wire: pa.DataType, condition: str, number: str) -> _Form:
+    """A form whose values outside a range become NULL; the cursor tier gets numbers, for Python has no such dates."""
+    return _Form(
+        arrow, arrow, f"CASE WHEN {condition} THEN {{v}} END", wire, f"CASE WHEN {condition} THEN {number} END", "{v}"
+    )
+
+
+_MICROSECONDS = "(EXTRACT(epoch FROM {v}) * 1000000)::int8"
+
+RULES: dict[str, _Form] = {
+    "bool": _native(pa.bool_()),
+    "int2": _native(pa.int16()),
+    "int4": _native(pa.int32()),
+    "int8": _native(pa.int64()),
+    # 0 and -0 are equal, yet not the same: hash the bits.
+    "float4": _native(pa.float32(), "float4send({v})"),
+    "float8": _native(pa.float64(), "float8send({v})"),
+    "text": _native(pa.string(), '{v} COLLATE "C"'),
+    "varchar": _native(pa.string(), '{v} COLLATE "C"'),
+    "name": _text(),
+    "bytea": _native(pa.binary()),
+    "uuid": _text(hashed="{v}"),
+    "oid": _Form(pa.int64(), pa.int64(), "{v}::int8", pa.int64(), "{v}::int8", "{v}"),
+    "date": _guarded(pa.date32(), pa.int32(), "isfinite({v})", "{v} - date '1970-01-01'"),
+    "timestamp": _guarded(
+        pa.timestamp("us"), pa.int64(), f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}'", _MICROSECONDS
+    ),
+    "timestamptz": _guarded(
+        pa.timestamp("us", "UTC"),
+        pa.int64(),
+        f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}+00'",
+        _MICROSECONDS,
+    ),
+    "time": _Form(pa.time64("us"), pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, "{v}"),
+    # DuckDB casts '-1 days 02:00:00' to an interval, but not '+2 days'.
+    "interval": _text("replace({v}::text, '+', '')", hashed="interval_send({v})"),
+    "money": _text("{v}::numeric::text", _MONEY),
+}
+"""Built-in types with a rule of their own, by pg_type.typname; numeric, arrays and composites are built below."""
+
+
+def rule_for(column: SourceColumn) -> ColumnRule:
+    """The rule for one described column; every type has one, at the least its text."""
+    value = q_column(column.name)
+    form = _array(column, column.element, value) if column.element else _scalar(column)
+    return ColumnRule(
+        name=column.name,
+        source_type=column.spelled,
+        arrow_type=form.arrow,
+        expression=_fill(form.sql, value),
+        wire_type=form.wire,
+        cursor_expression=_fill(form.cursor_sql, value),
+        cursor_wire_type=form.cursor_wire,
+        hash_expression=_fill(form.hashed, value),
+    )
+
+
+def _fill(template: str, value: str) -> str:
+    """Names and literals in a template may hold braces: no str.format."""
+    return template.replace("{v}", value)
+
+
+def _scalar(column: SourceColumn) -> _Form:
+    if column.kind is TypeKind.COMPOSITE or (column.kind is TypeKind.PSEUDO and column.typname == "record"):
+        return _text("to_json({v})::text")
+    if not column.builtin:
+        return _text()
+    if column.typname == "numeric":
+        return _numeric(column.typmod)
+    return RULES.get(column.typname, _text())
+
+
+def _numeric(typmod: int) -> _Form:
+    """DECIMAL where it was declared, DOUBLE where not; text is the fastest way there, and lossless."""
+    if typmod == -1:
+        return _text(arrow=pa.float64(), hashed="numeric_send({v})")
+    precision, scale = (typmod - _VARHDRSZ) >> 16 & 0xFFFF, ((typmod - _VARHDRSZ & 0x7FF) ^ 1024) - 1024
+    # numeric(3,-2) holds up to 99900, numeric(2,4) up to 0.0099; stores want 0 <= scale <= precision.
+    digits, scale = max(precision + max(-scale, 0), scale), max(scale, 0)
+    if digits > _WIDEST_DECIMAL:
+        return _text(hashed="numeric_send({v})")
+    return _text("NULLIF({v}, 'NaN')::text", pa.decimal128(digits, scale), "numeric_send({v})")
+
+
+def _array(column: SourceColumn, element: SourceColumn, value: str) -> _Form:
+    inner = _text() if element.element else _scalar(element)
+    guard = _dimension_guard(column.name)
+    return _Form(
+        arrow=pa.list_(inner.arrow),
+        wire=pa.list_(inner.wire),
+        sql=guard.replace("{list}", _elementwise(inner.sql, value)),
+        cursor_wire=pa.list_(inner.cursor_wire),
+        cursor_sql=guard.replace("{list}", _elementwise(inner.cursor_sql, value)),
+        hashed=_TEXT_HASH,
+    )
+
+
+def _elementwise(sql: str, value: str) -> str:
+    if sql == "{v}":
+        return value
+    if sql in ("{v}::text", "{v}::int8"):
+        return f"{value}{sql.removeprefix('{v}')}[]"
+    unnested = f"unnest({value}) WITH ORDINALITY AS u (v, i)"
+    return f"CASE WHEN {value} IS NOT NULL THEN ARRAY(SELECT {_fill(sql, 'u.v')} FROM {unnested} ORDER BY u.i) END"
+
+
+def _dimension_guard(name: str) -> str:
+    """A list of lists cannot be told from its flattening: stop the read and name the column.
+
+    array_dims makes the message depend on the row, or the planner would evaluate the failing cast at once.
+    """
+    message = quote_literal(ARRAY_GUARD + name)
+    stop = f"({message} || left(array_dims({{v}}), 0))::bool"
+    return f"CASE WHEN array_ndims({{v}}) > 1 THEN CASE WHEN {stop} THEN NULL END ELSE {{list}} END"
