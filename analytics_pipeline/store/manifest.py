@@ -154,7 +154,8 @@ class TableChange:
         name: the table.
         columns: columns of the new files.
         partitions: replaced or added, each whole.
-        rebuild: partitions not given are dropped, and `columns` replace the published ones even if incompatible.
+        rebuild: partitions not given are dropped.
+        adopt_columns: `columns` replace the published ones, even if incompatible; only together with `rebuild`.
         metadata: replaces the table's metadata; None keeps it.
     """
 
@@ -162,6 +163,7 @@ class TableChange:
     columns: Columns
     partitions: Sequence[Partition]
     rebuild: bool = False
+    adopt_columns: bool = False
     metadata: JsonObject | None = None
 
 
@@ -219,11 +221,11 @@ class Manifest:
 
 def _changed_table(published: Table | None, change: TableChange) -> Table:
     new = {partition.key: partition for partition in change.partitions}
-    if published is None or change.rebuild:
-        columns, partitions = change.columns, new
+    if published is None or change.adopt_columns:
+        columns = change.columns
     else:
         columns = merged_columns(change.name, published.columns, change.columns)
-        partitions = dict(published.partitions) | new
+    partitions = new if published is None or change.rebuild else dict(published.partitions) | new
     metadata = change.metadata
     if metadata is None:
         metadata = published.metadata if published else {}
