@@ -6,9 +6,9 @@ Does not: retrying or handling them. No message ever holds a connection string; 
 
 from __future__ import annotations
 
-from typing import ClassVar
-
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 
 class AnalyticsError(Exception):
@@ -131,6 +131,57 @@ class SyncError(AnalyticsError):
     """A source could not be mirrored; what was published is unchanged."""
 
 
+class ColumnNamesClash(SyncError):
+    """Two source columns would have the same name in the store."""
+
+    def __init__(self, table: str, first: str, second: str, target: str) -> None:
+        super().__init__(
+            f"{table}: the columns {first!r} and {second!r} would both be named {target!r}. "
+            f"Rename one of them in the query, or under `columns` in its defs.yaml."
+        )
+
+
+class ColumnMissing(SyncError):
+    """A column that the spec needs is not in a query's output."""
+
+    def __init__(self, table: str, column: str, why: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"{table}: the query gives no column {column!r} ({why}). Its columns are: {', '.join(found)}. "
+            f"Select it, or correct the spec."
+        )
+
+
+class IncrementalColumnUnfit(SyncError):
+    """The incremental column has a type, or lacks a setting, by which no partition follows from it."""
+
+    def __init__(self, table: str, column: str, found: str, fix: str) -> None:
+        super().__init__(f"{table}: the incremental column {column!r} is {found}; {fix}.")
+
+
+class UnknownPartition(SyncError):
+    """A partition was asked for that the dataset does not have."""
+
+    def __init__(self, dataset: str, key: str, first: str, last: str) -> None:
+        super().__init__(f"{dataset} has no partition {key!r}: its partitions run from {first} to {last}.")
+
+
+class UnpartitionedSelection(SyncError):
+    """Single partitions were asked for of a dataset that has none."""
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(f"{dataset} is not partitioned: it has no incremental_column. Sync it whole.")
+
+
+class SourceUrlMissing(SyncError):
+    """The environment variable with a dataset's connection string is not set."""
+
+    def __init__(self, dataset: str, variable: str) -> None:
+        super().__init__(
+            f"{dataset}: the environment variable {variable} is not set, so its source is unknown. "
+            f"Set it to a connection string, such as postgresql://user@host:5432/database."
+        )
+
+
 class SourceError(SyncError):
     """A Postgres source could not be read."""
 
@@ -143,8 +194,8 @@ class InvalidSourceUrl(SourceError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The connection string is not valid. Write postgresql://user:password@host:5432/database and percent-encode "
-            "special characters in the password (@ is %40, / is %2F, : is %3A, % is %25)."
+            "The connection string is not valid. Write postgresql://user:password@host:5432/database and "
+            "percent-encode special characters in the password (@ is %40, / is %2F, : is %3A, % is %25)."
         )
 
 
@@ -283,8 +334,8 @@ class SourceStalled(SourceError):
 
     def __init__(self, source: str, seconds: float) -> None:
         super().__init__(
-            f"Nothing arrived from {source} for {seconds:g} s, and the read was given up. See whether the network or the "
-            "server hangs; if the query just needs that long before its first row, raise query_timeout."
+            f"Nothing arrived from {source} for {seconds:g} s, and the read was given up. See whether the network or "
+            "the server hangs; if the query just needs that long before its first row, raise query_timeout."
         )
 
 
@@ -327,4 +378,20 @@ class SampleFolderClosed(SampleError):
         super().__init__(
             f"{folder} is closed to this user, because another one made it. Run as that user, or set ANALYTICS_HOME to "
             "a folder of your own."
+        )
+
+
+class SampleScaleRefused(SampleError):
+    """The sample was asked for in an impossible size."""
+
+    def __init__(self, scale: float, largest: int) -> None:
+        super().__init__(f"A sample of scale {scale:g} cannot be made. Ask for one above 0 and at most {largest}.")
+
+
+class SampleNotInCharge(SampleError):
+    """A command of the sample was given where real sources are set."""
+
+    def __init__(self, variables: list[str]) -> None:
+        super().__init__(
+            f"{', '.join(variables)} is set, so the sample is not in use and its rows would go nowhere. Unset it first."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +42,7 @@ def try_lock(path: Path) -> FileLock | None:
     except BaseException:
         os.close(descriptor)
         raise
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+    _sign(descriptor)
     return FileLock(descriptor)
 
 
@@ -69,3 +68,29 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def exclusive(path: Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock on a file, waiting for another holder as long as it lives.
+
+    Args:
+        path: the lock file.
+        log: told once for whom this waits.
+    """
+    lock = try_lock(path)
+    if lock is None:
+        log(f"Waiting for {path.read_text() or 'another process'}, which holds {path.name}.")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _sign(descriptor)
+        lock = FileLock(descriptor)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _sign(descriptor: int) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)

@@ -7,7 +7,7 @@ Does not: how any of it works.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -18,9 +18,11 @@ import polars as pl
 from analytics_pipeline.errors import StoreNotFound
 from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.layout import Layout
+from analytics_pipeline.store.locks import exclusive
 from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
-from analytics_pipeline.store.schema import literal
+from analytics_pipeline.store.schema import checked_table_name, literal
 from analytics_pipeline.store.stage import Stage, open_stage
 
 DEFAULT_GRACE = timedelta(hours=1)
@@ -63,9 +65,17 @@ class Store:
         """A staging folder for one sync; see `open_stage`."""
         return open_stage(self.layout, sync_id, lock_timeout=commits.LOCK_TIMEOUT)
 
+    def exclusive(self, name: str, log: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Hold a lock of this store for a `with` block, however long another process has it; says that it waits."""
+        return exclusive(self.layout.root / f".{checked_table_name(name)}.lock", log)
+
     def commit(self, stage: Stage, change: Change) -> Manifest:
         """Make a change the next version, all or nothing; see `commit.commit`."""
         return commits.commit(self.layout, stage, change)
+
+    def preview(self, stage: Stage, change: Change) -> AbstractContextManager[Preview]:
+        """The store as a commit of the change would make it; see `preview.open_preview`."""
+        return open_preview(self.layout, stage, self.manifest(), change)
 
     def sweep(self) -> commits.Swept:
         """Remove dead stages, files past their grace, and files that no version lists."""

@@ -47,7 +47,8 @@ _SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
 _PREFIXES = re.compile(
     r"^(?:[A-Z_]+: )?(?:\[libpq\] )?(?:Failed to [^:]*: |Execution error \[\w+\]: |could not begin COPY: )*"
 )
-_GUARDED = re.compile(re.escape(ARRAY_GUARD) + r"(.*)", re.DOTALL)
+_GUARDED = re.compile(re.escape(ARRAY_GUARD) + r"(.*?)[\"\u201d\u00bb]?$")
+_INVALID_TEXT = "22P02"
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,10 @@ def translated(url: SecretStr) -> Iterator[None]:
 def source_error(error: Exception, url: SecretStr) -> SourceError:
     """The failure of either driver, told apart and scrubbed."""
     source, text = source_of(url), scrub(str(error), url)
-    guarded = _GUARDED.search(text)
+    detail, state = _first_line(text), sqlstate(error)
+    guarded = _GUARDED.search(detail) if state == _INVALID_TEXT else None
     if guarded:
-        return MultidimensionalArray(_guarded_column(guarded[1]))
-    detail = _first_line(text)
-    state = sqlstate(error)
+        return MultidimensionalArray(guarded[1])
     for matches, build in _BY_STATE:
         if state is not None and matches(state):
             return build(str(source), detail)
@@ -140,15 +140,6 @@ def sqlstate(error: Exception) -> str | None:
         return state
     found = _SQLSTATE.search(str(error))
     return found[1] if found else None
-
-
-def is_array_guard(error: Exception) -> bool:
-    """Whether the SQL guard of an array column stopped the read."""
-    return ARRAY_GUARD in str(error)
-
-
-def _guarded_column(rest: str) -> str:
-    return re.split(r'"\n|"\. SQLSTATE', rest, maxsplit=1)[0].rstrip().removesuffix('"')
 
 
 def _first_line(text: str) -> str:

@@ -160,6 +160,7 @@ def _numeric(typmod: int) -> _Form:
 
 def _array(column: SourceColumn, element: SourceColumn, value: str) -> _Form:
     inner = _text() if element.element else _scalar(element)
+    value = f"({value})[:]"  # a slice starts at 1: ADBC refuses other lower bounds
     guard = _dimension_guard(column.name)
     return _Form(
         arrow=pa.list_(inner.arrow),
@@ -187,4 +188,4 @@ def _dimension_guard(name: str) -> str:
     """
     message = quote_literal(ARRAY_GUARD + name)
     stop = f"({message} || left(array_dims({{v}}), 0))::bool"
-    return f"CASE WHEN array_ndims({{v}}) > 1 THEN CASE WHEN {stop} THEN NULL END ELSE {{list}} END"
+    return f"CASE WHEN CASE WHEN array_ndims({{v}}) > 1 THEN {stop} ELSE true END THEN {{list}} END"

@@ -1,0 +1,63 @@
+"""Preview: the store as it would be after a change, for what must be known before the commit.
+
+Belongs here: the next version's tables and views over published and staged files, in a DuckDB of this process alone.
+Does not: what is asked of it (checks and metadata belong to whoever makes the change).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import duckdb
+
+from analytics_pipeline.store.catalog import join_sql, table_sql
+from analytics_pipeline.store.layout import Layout
+from analytics_pipeline.store.manifest import Change, DataFile, Manifest, Table
+from analytics_pipeline.store.schema import identifier
+from analytics_pipeline.store.stage import Stage
+
+
+class Preview:
+    """Trusted SQL over the next version; lives until `open_preview` ends."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
+        """All rows of a query."""
+        return self._connection.execute(sql).fetchall()
+
+
+@contextmanager
+def open_preview(layout: Layout, stage: Stage, current: Manifest, change: Change) -> Iterator[Preview]:
+    """The version that a commit of `change` would make if nobody else committed before.
+
+    Raises:
+        StoreError: the change cannot be applied; see `Manifest.after`.
+    """
+    following = current.after(change, datetime.now(UTC))
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for table in following.tables.values():
+            sql = table_sql(_with_staged_paths(table, layout, stage), layout)
+            connection.execute(f"CREATE VIEW {identifier(table.name)} AS {sql}")
+        for view in following.views.values():
+            if view.left in following.tables and view.right in following.tables:
+                sql = join_sql(view, following.tables[view.left], following.tables[view.right])
+                connection.execute(f"CREATE VIEW {identifier(view.name)} AS {sql}")
+        yield Preview(connection)
+
+
+def _with_staged_paths(table: Table, layout: Layout, stage: Stage) -> Table:
+    def located(file: DataFile) -> DataFile:
+        staged = stage.folder / file.path.rsplit("/", 1)[-1]
+        return replace(file, path=str(staged.relative_to(layout.root))) if staged.exists() else file
+
+    partitions = {
+        key: replace(partition, files=tuple(located(file) for file in partition.files))
+        for key, partition in table.partitions.items()
+    }
+    return replace(table, partitions=partitions)

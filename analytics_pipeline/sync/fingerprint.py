@@ -1,0 +1,72 @@
+"""Fingerprints: what a partition of a source contains, in one comparable value.
+
+Belongs here: the SQL that hashes a row or sums up a query, the sums, the identity of the rules (`spec_hash`).
+Does not: reading rows (`postgres`), deciding what to do about a difference (`engine`).
+
+A fingerprint is the number of rows and the sum of their hashes modulo 2^64: independent of order, the same whether
+Postgres sums up a grouped query or we sum up what travels with the rows of a read. A sum, because an exclusive or
+cancels equal rows in pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from analytics_pipeline.sync.postgres.sql import subselect
+from analytics_pipeline.sync.postgres.types import ColumnRule
+
+_MODULUS = 2**64
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Rows of a partition and the sum of their hashes.
+
+    Args:
+        rows: how many.
+        total: sum of `hash_record_extended` of each, modulo 2^64.
+    """
+
+    rows: int = 0
+    total: int = 0
+
+    def plus(self, rows: int, total: int) -> Fingerprint:
+        """The fingerprint after more rows."""
+        return Fingerprint(self.rows + rows, (self.total + total) % _MODULUS)
+
+    def __str__(self) -> str:
+        return f"checksum:{self.rows}:{self.total:016x}"
+
+
+def row_hash(rules: Sequence[ColumnRule]) -> str:
+    """The SQL for a row's hash: equal only for rows that are the same in every column.
+
+    Source: hash_record_extended, PostgreSQL 14 and later.
+    """
+    return f"hash_record_extended(ROW({', '.join(rule.hash_expression for rule in rules)}), 0)"
+
+
+def grouped_query(query: str, bucket: str, hashed: str) -> str:
+    """The SELECT that gives each window's start, rows and sum of hashes, over the whole history, in one pass."""
+    return (
+        f"SELECT {bucket} AS bucket, count(*) AS row_count, sum(({hashed})::numeric) AS total "
+        f"FROM {subselect(query)} GROUP BY 1"
+    )
+
+
+def spec_hash(rules: Mapping[str, ColumnRule], names: Mapping[str, str], context: Iterable[str]) -> str:
+    """The identity of everything but the rows by which a partition became what it is.
+
+    Args:
+        rules: of the columns, by source name.
+        names: their names in the store.
+        context: queries, geometry, versions, the source's identity without secrets.
+    """
+    described = [
+        [name, names[name], rule.source_type, str(rule.arrow_type), rule.expression, rule.hash_expression]
+        for name, rule in rules.items()
+    ]
+    return hashlib.sha256(json.dumps([described, list(context)]).encode()).hexdigest()[:32]

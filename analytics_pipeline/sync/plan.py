@@ -1,0 +1,226 @@
+"""Plans: what a sync reads of each half and where it goes, worked out from the spec and the source's own description.
+
+Belongs here: columns after normalisation, the rule that assigns rows to partitions, the identity of all rules.
+Does not: opening connections, reading rows, committing (`engine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import NamedTuple
+
+import psycopg
+import pyarrow as pa
+
+from analytics_pipeline.errors import ColumnMissing, IncrementalColumnUnfit, UnknownPartition, UnpartitionedSelection
+from analytics_pipeline.sync import normalize
+from analytics_pipeline.sync.fingerprint import row_hash, spec_hash
+from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
+from analytics_pipeline.sync.postgres.sql import column as q_column
+from analytics_pipeline.sync.postgres.types import ColumnRule, rule_for
+from analytics_pipeline.sync.routing import BUCKET, HASH
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.sync.windows import REST, WHOLE, ColumnKind, Geometry, Window, WindowSql
+
+KEY = "dataset_id"
+"""The column by which the halves are joined, after normalisation."""
+
+_KINDS = {"timestamptz": ColumnKind.TIMESTAMPTZ, "timestamp": ColumnKind.TIMESTAMP, "date": ColumnKind.DATE}
+_INTEGERS = frozenset({"int2", "int4", "int8"})
+
+
+class Bounds(NamedTuple):
+    """A partition's window in UTC; None where it is no window."""
+
+    lower: datetime | None
+    upper: datetime | None
+
+
+@dataclass(frozen=True)
+class HalfPlan:
+    """Everything about one half that does not depend on its rows.
+
+    Args:
+        half: which one.
+        table: its published table.
+        query: the user's.
+        rules: of the columns, in order.
+        names: store name of each source column.
+        windows: SQL of the partitions; None for an unpartitioned table.
+        spec_hash: identity of all of this.
+    """
+
+    half: Half
+    table: str
+    query: str
+    rules: Sequence[ColumnRule]
+    names: Mapping[str, str]
+    windows: WindowSql | None
+    spec_hash: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the rows in the store."""
+        return pa.schema([pa.field(self.names[rule.name], rule.arrow_type) for rule in self.rules])
+
+    @property
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Every partition that the half has, in order."""
+        if self.windows is None:
+            return {WHOLE: Bounds(None, None)}
+        found = {window.key: Bounds(window.lower, window.upper) for window in self.windows.windows}
+        return found | {REST: Bounds(None, None)}
+
+    @property
+    def bucket(self) -> str:
+        """SQL that gives a row's bucket."""
+        return self.windows.bucket if self.windows else "NULL::int8"
+
+    @property
+    def hashed(self) -> str:
+        """SQL that gives a row's hash."""
+        return row_hash(self.rules)
+
+    @property
+    def travelling_rules(self) -> Sequence[ColumnRule]:
+        """The columns to read: the stored ones, then bucket and hash."""
+        return (*self.rules, _integer_rule(BUCKET, self.bucket), _integer_rule(HASH, self.hashed))
+
+    def key_of(self, bucket: int | None) -> str:
+        """The partition of a bucket."""
+        if self.windows is None:
+            return WHOLE
+        return REST if bucket is None else self.windows.geometry.key_of_bucket(bucket)
+
+    def selecting(self, keys: frozenset[str]) -> str | None:
+        """The condition for the rows of some partitions; None where that is every row."""
+        return self.windows.selecting(keys) if self.windows else None
+
+
+def geometry_of(spec: SplitSyncSpec) -> Geometry | None:
+    """How a dataset's time is cut; None for unpartitioned tables."""
+    if spec.incremental_column is None or spec.start is None:
+        return None
+    return Geometry(spec.partitions, date.fromisoformat(spec.start), spec.timezone or "UTC")
+
+
+def windows_of(spec: SplitSyncSpec, until: datetime) -> list[Window]:
+    """The windows of a dataset as of a moment; none where it is not partitioned."""
+    geometry = geometry_of(spec)
+    return geometry.windows(until) if geometry else []
+
+
+def plan_halves(
+    spec: SplitSyncSpec, connection: psycopg.Connection, source: str, until: datetime
+) -> Mapping[Half, HalfPlan]:
+    """The plans of both halves.
+
+    Args:
+        spec: of the dataset.
+        connection: inside the snapshot that will be read.
+        source: identity of the source without secrets.
+        until: the last window is the one that holds this moment.
+
+    Raises:
+        ColumnMissing: a query lacks `dataset_id`, the incremental column, or one that `columns` renames.
+        ColumnNamesClash: two columns would get one name.
+        IncrementalColumnUnfit: no partition follows from its type.
+        SourceError: Postgres refused a query.
+    """
+    described = {half: describe(connection, spec.query(half)) for half in Half}
+    _check_renames(spec, described)
+    windows = windows_of(spec, until)
+    return {half: _plan(spec, half, columns, windows, source) for half, columns in described.items()}
+
+
+def checked_keys(spec: SplitSyncSpec, keys: frozenset[str], plan: HalfPlan) -> frozenset[str]:
+    """The keys, if the dataset has these partitions.
+
+    Raises:
+        UnknownPartition, UnpartitionedSelection: it has not.
+    """
+    if plan.windows is None:
+        raise UnpartitionedSelection(spec.name)
+    known = plan.bounds
+    for key in sorted(keys):
+        if key not in known:
+            windows = plan.windows.windows
+            raise UnknownPartition(spec.name, key, windows[0].key, windows[-1].key)
+    return keys
+
+
+def _plan(
+    spec: SplitSyncSpec, half: Half, columns: Sequence[SourceColumn], windows: Sequence[Window], source: str
+) -> HalfPlan:
+    table = spec.table(half)
+    names = normalize.normalized_names(table, [column.name for column in columns], spec.normalize, spec.columns)
+    if KEY not in names.values():
+        raise ColumnMissing(table, KEY, "the halves are joined by it", names)
+    rules = {column.name: rule_for(column) for column in columns}
+    window_sql = _window_sql(spec, table, columns, windows)
+    context = [
+        spec.query(half),
+        source,
+        str(normalize.VERSION),
+        repr((window_sql.column, window_sql.kind, window_sql.geometry)) if window_sql else "",
+    ]
+    return HalfPlan(
+        half=half,
+        table=table,
+        query=spec.query(half),
+        rules=tuple(rules.values()),
+        names=names,
+        windows=window_sql,
+        spec_hash=spec_hash(rules, names, context),
+    )
+
+
+def _check_renames(spec: SplitSyncSpec, described: Mapping[Half, Sequence[SourceColumn]]) -> None:
+    found = [column.name for columns in described.values() for column in columns]
+    for name in spec.columns:
+        if name not in found:
+            raise ColumnMissing(spec.name, name, "it is renamed under `columns`", dict.fromkeys(found))
+
+
+def _window_sql(
+    spec: SplitSyncSpec, table: str, columns: Sequence[SourceColumn], windows: Sequence[Window]
+) -> WindowSql | None:
+    geometry = geometry_of(spec)
+    if geometry is None or spec.incremental_column is None:
+        return None
+    name = spec.incremental_column
+    column = next((column for column in columns if column.name == name), None)
+    if column is None:
+        raise ColumnMissing(table, name, "it is the incremental_column", [column.name for column in columns])
+    return WindowSql(q_column(name), _kind(spec, table, column), geometry, windows)
+
+
+def _kind(spec: SplitSyncSpec, table: str, column: SourceColumn) -> ColumnKind:
+    if column.typname in _INTEGERS:
+        if spec.epoch is None:
+            fix = "say under `epoch` whether it counts s, ms or us since 1970"
+            raise IncrementalColumnUnfit(table, column.name, column.spelled, fix)
+        return ColumnKind(spec.epoch.value)
+    kind = _KINDS.get(column.typname) if column.builtin else None
+    if kind is None or spec.epoch is not None:
+        fix = "use a timestamp, a date, or an integer with `epoch`"
+        raise IncrementalColumnUnfit(table, column.name, column.spelled, fix)
+    if kind is ColumnKind.TIMESTAMP and spec.timezone is None:
+        fix = "say under `timezone` which zone it is in, such as UTC"
+        raise IncrementalColumnUnfit(table, column.name, column.spelled, fix)
+    return kind
+
+
+def _integer_rule(name: str, sql: str) -> ColumnRule:
+    return ColumnRule(
+        name=name,
+        source_type="bigint",
+        arrow_type=pa.int64(),
+        expression=sql,
+        wire_type=pa.int64(),
+        cursor_expression=sql,
+        cursor_wire_type=pa.int64(),
+        hash_expression=sql,
+    )

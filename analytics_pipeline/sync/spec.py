@@ -1,0 +1,174 @@
+"""The spec of a dataset: what a user writes in a `defs.yaml`, checked before anything runs.
+
+Belongs here: the fields, their defaults, and every refusal that needs no database.
+Does not: what Postgres says about the queries (`postgres.describe`), or how Dagster loads YAML (`components`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from analytics_pipeline.sync.normalize import Normalization
+from analytics_pipeline.sync.windows import Grain
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_READS = re.compile(r"\s*(\(\s*)*(select|with|values|table)\b", re.IGNORECASE)
+
+
+class Half(StrEnum):
+    """The two queries of a dataset: its records, and what was measured about them."""
+
+    DATASET = "dataset"
+    RESULTS = "results"
+
+
+class Epoch(StrEnum):
+    """The unit of an integer incremental column, counted from 1970 in UTC."""
+
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    MICROSECONDS = "us"
+
+
+def _as_text(value: object) -> object:
+    """YAML reads an unquoted 2026-01-01 as a date."""
+    return value.isoformat() if isinstance(value, (date, datetime)) else value
+
+
+class SplitSyncSpec(BaseModel):
+    """One Postgres source: a dataset half and a results half, and how they are kept in step with it.
+
+    Args:
+        name: of the dataset; its tables are `<name>_dataset`, `<name>_results`, its view `<name>_data`.
+        url: the environment variable that holds the connection string; read when a sync runs, never before.
+        dataset_query: one SELECT; gives `dataset_id` after normalisation.
+        results_query: one SELECT; gives `dataset_id` after normalisation.
+        normalize: a built-in map of column names, or `none`.
+        columns: source column to target column; wins over the map.
+        incremental_column: of both queries' output, before normalisation; assigns a row to its partition. Without it
+            the tables are not partitioned.
+        epoch: unit of an integer incremental column.
+        timezone: where days begin; required where the incremental column has no time zone of its own.
+        partitions: length of a partition.
+        start: first day of the first partition; required with an incremental column.
+        partition_column: splits one read into parallel ranges.
+        sync_workers: how many ranges.
+        sync_chunk_size: rows a fetch of the slowest read tier.
+        join: whether results without their dataset row stay in the view.
+        query_timeout: seconds that one query may take in Postgres.
+        enabled: false leaves published data alone and makes no assets.
+
+    Source of the fields: the settings of the store that this project follows; see docs/datasets.md.
+    """
+
+    # A connection string pasted into `url` by mistake must not come back in an error.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str
+    url: str
+    dataset_query: str
+    results_query: str
+    normalize: Normalization = Normalization.NONE
+    columns: Mapping[str, str] = Field(default_factory=dict)
+    incremental_column: str | None = None
+    epoch: Epoch | None = None
+    timezone: str | None = None
+    partitions: Grain = Grain.DAILY
+    start: Annotated[str | None, BeforeValidator(_as_text)] = None
+    partition_column: str | None = None
+    sync_workers: int = Field(default=2, ge=1, le=64)
+    sync_chunk_size: int = Field(default=10_000, ge=100)
+    join: Literal["inner", "left"] = "inner"
+    query_timeout: int = Field(default=3600, ge=1)
+    enabled: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suggest_known_keys(cls, values: object) -> object:
+        if isinstance(values, dict):
+            for key in values:
+                if key not in cls.model_fields:
+                    raise ValueError(unknown_key_message(str(key), cls.model_fields))
+        return values
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("name is lower-case letters, digits and _, begins with a letter, at most 41 long")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _variable_name(cls, value: str) -> str:
+        if not _ENVIRONMENT_VARIABLE.fullmatch(value):
+            raise ValueError(
+                "url is the name of an environment variable that holds the connection string, such as "
+                "MONITORING_DB_URL; put the connection string itself there, not into YAML"
+            )
+        return value
+
+    @field_validator("dataset_query", "results_query")
+    @classmethod
+    def _one_select(cls, value: str) -> str:
+        if not _READS.match(_COMMENT.sub(" ", value)):
+            raise ValueError("a query is one SELECT (or WITH … SELECT, VALUES, TABLE)")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError, OSError):
+                raise ValueError("timezone is a name of the IANA database, such as UTC or Europe/Berlin") from None
+        return value
+
+    @model_validator(mode="after")
+    def _partitioned_or_not(self) -> SplitSyncSpec:
+        if self.incremental_column is None:
+            given = [key for key in ("epoch", "start", "timezone") if getattr(self, key) is not None]
+            if given:
+                raise ValueError(f"{', '.join(given)} only mean something together with incremental_column: add it")
+            return self
+        if self.start is None:
+            raise ValueError("start is required with incremental_column: the first day to mirror, such as 2026-01-01")
+        try:
+            first = date.fromisoformat(self.start)
+        except ValueError:
+            raise ValueError("start is a day, such as 2026-01-01") from None
+        self.partitions.check_start(first)
+        if self.partitions is Grain.HOURLY and (self.timezone or "UTC") != "UTC":
+            raise ValueError("hourly partitions are hours of UTC: drop timezone, or use daily partitions")
+        return self
+
+    def query(self, half: Half) -> str:
+        """The query of a half."""
+        return self.dataset_query if half is Half.DATASET else self.results_query
+
+    def table(self, half: Half) -> str:
+        """The published table of a half; also its asset's key."""
+        return f"{self.name}_{half.value}"
+
+    @property
+    def view(self) -> str:
+        """The published JOIN view; also its asset's key."""
+        return f"{self.name}_data"
+
+
+def unknown_key_message(key: str, known: Mapping[str, object]) -> str:
+    """A sentence about a key that does not exist, with the one that was probably meant."""
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(sorted(known))}"
+    return f"unknown key `{key}`: {hint}"

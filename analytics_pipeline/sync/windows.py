@@ -1,0 +1,205 @@
+"""Windows: how time is cut into partitions, the same in SQL, in the store and in Dagster.
+
+Belongs here: grains, keys, bounds, the SQL that assigns a row to its window or selects the rows of some windows.
+Does not: Dagster's partition definitions (`partitions`), or what is read from a window (`engine`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+REST = "_rest"
+"""The store-only partition of rows whose incremental column is NULL, before the start, or in the future."""
+
+WHOLE = "_all"
+"""The one partition of a table without an incremental column."""
+
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local time of the geometry's zone
+
+
+class Grain(StrEnum):
+    """Length of a partition. Weeks begin on Monday."""
+
+    HOURLY = "hourly"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    MONTHLY = "monthly"
+
+    @property
+    def unit(self) -> str:
+        """The unit as `date_trunc` calls it."""
+        return {Grain.HOURLY: "hour", Grain.DAILY: "day", Grain.WEEKLY: "week", Grain.MONTHLY: "month"}[self]
+
+    def check_start(self, start: date) -> None:
+        """Refuse a start in the middle of a window, which would leave the first one ambiguous.
+
+        Raises:
+            ValueError: names the day to use instead.
+        """
+        if self is Grain.WEEKLY and start.weekday() != 0:
+            raise ValueError(f"start of weekly partitions is a Monday, such as {start - timedelta(start.weekday())}")
+        if self is Grain.MONTHLY and start.day != 1:
+            raise ValueError(f"start of monthly partitions is the first of a month, such as {start.replace(day=1)}")
+
+    def following(self, local: datetime) -> datetime:
+        """The local start of the window after the one that begins at `local` (both naive)."""
+        if self is Grain.MONTHLY:
+            return (local.replace(day=1) + timedelta(days=32)).replace(day=1)
+        return (
+            local
+            + {
+                Grain.HOURLY: timedelta(hours=1),
+                Grain.DAILY: timedelta(days=1),
+                Grain.WEEKLY: timedelta(days=7),
+            }[self]
+        )
+
+
+class ColumnKind(StrEnum):
+    """What an incremental column holds, by which its bounds are spelled."""
+
+    TIMESTAMPTZ = "timestamptz"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    MICROSECONDS = "us"
+
+
+_UNITS_A_SECOND = {ColumnKind.SECONDS: 1, ColumnKind.MILLISECONDS: 1_000, ColumnKind.MICROSECONDS: 1_000_000}
+_INTERVALS = {
+    ColumnKind.SECONDS: "1 second",
+    ColumnKind.MILLISECONDS: "1 millisecond",
+    ColumnKind.MICROSECONDS: "1 microsecond",
+}
+
+
+class Window(NamedTuple):
+    """One partition's span of time: half-open, in local (naive) time and in UTC."""
+
+    key: str
+    local: datetime
+    local_end: datetime
+    lower: datetime
+    upper: datetime
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a dataset's time is cut: a change of any of these is a full rebuild.
+
+    Args:
+        grain: length of a window.
+        start: local day on which the first one begins.
+        timezone: IANA name of the zone whose days, weeks and months these are.
+    """
+
+    grain: Grain
+    start: date
+    timezone: str = "UTC"
+
+    def windows(self, until: datetime) -> list[Window]:
+        """All windows from the start to the one that holds `until` (an aware time)."""
+        zone = ZoneInfo(self.timezone)
+        last = until.astimezone(zone).replace(tzinfo=None)
+        local = datetime.combine(self.start, datetime.min.time())
+        found = []
+        while local <= last:
+            end = self.grain.following(local)
+            found.append(Window(self.key(local), local, end, _in_utc(local, zone), _in_utc(end, zone)))
+            local = end
+        return found
+
+    def key_of_bucket(self, bucket: int) -> str:
+        """The name of the window that `WindowSql.bucket` gave."""
+        return self.key(_EPOCH + (timedelta(hours=bucket) if self.grain is Grain.HOURLY else timedelta(days=bucket)))
+
+    def key(self, local: datetime) -> str:
+        """The name of the window that begins at a local time, as Dagster spells its key."""
+        return local.strftime("%Y-%m-%d-%H:%M" if self.grain is Grain.HOURLY else "%Y-%m-%d")
+
+
+def _in_utc(local: datetime, zone: ZoneInfo) -> datetime:
+    return local.replace(tzinfo=zone).astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class WindowSql:
+    """The SQL that ties a query's rows to windows: one rule for reading and for fingerprints.
+
+    Args:
+        column: the incremental column as a SQL expression over the query.
+        kind: what it holds.
+        geometry: how time is cut.
+        windows: all windows of this sync; rows outside of them belong to `REST`.
+    """
+
+    column: str
+    kind: ColumnKind
+    geometry: Geometry
+    windows: Sequence[Window]
+
+    @property
+    def bucket(self) -> str:
+        """A row's window as an integer, days or (hourly) hours from 1970 to its start; NULL for a row of `REST`."""
+        inside = f"{self.column} >= {self._bound(self.windows[0])} AND {self.column} < {self._end(self.windows[-1])}"
+        return f"CASE WHEN {inside} THEN {self._truncated()} END"
+
+    def selecting(self, keys: Iterable[str]) -> str | None:
+        """The condition for the rows of some windows and perhaps `REST`; None where that is every row."""
+        wanted = set(keys)
+        if wanted >= {window.key for window in self.windows} | {REST}:
+            return None
+        conditions = [
+            f"({self.column} >= {self._bound(first)} AND {self.column} < {self._end(last)})"
+            for first, last in self._runs(wanted)
+        ]
+        if REST in wanted:
+            first, last = self.windows[0], self.windows[-1]
+            conditions.append(
+                f"({self.column} IS NULL OR {self.column} < {self._bound(first)} OR {self.column} >= {self._end(last)})"
+            )
+        return " OR ".join(conditions) or "false"
+
+    def _runs(self, wanted: set[str]) -> list[tuple[Window, Window]]:
+        """Windows without a gap between them, as first and last: an index serves each run with one range."""
+        runs: list[tuple[Window, Window]] = []
+        for window in self.windows:
+            if window.key not in wanted:
+                continue
+            if runs and runs[-1][1].local_end == window.local:
+                runs[-1] = (runs[-1][0], window)
+            else:
+                runs.append((window, window))
+        return runs
+
+    def _truncated(self) -> str:
+        local = self.column
+        if self.kind in _INTERVALS:
+            local = f"(timestamptz 'epoch' + {local} * interval '{_INTERVALS[self.kind]}')"
+        if self.kind not in {ColumnKind.TIMESTAMP, ColumnKind.DATE}:
+            local = f"({local} AT TIME ZONE '{self.geometry.timezone}')"
+        if self.geometry.grain is Grain.HOURLY:
+            return f"floor(extract(epoch FROM {local}) / 3600)::int8"
+        if self.geometry.grain is not Grain.DAILY:
+            local = f"date_trunc('{self.geometry.grain.unit}', {local})"
+        return f"({local}::date - date '1970-01-01')::int8"
+
+    def _bound(self, window: Window) -> str:
+        return self._literal(window.local, window.lower)
+
+    def _end(self, window: Window) -> str:
+        return self._literal(window.local_end, window.upper)
+
+    def _literal(self, local: datetime, utc: datetime) -> str:
+        if self.kind in _UNITS_A_SECOND:
+            return str(int(utc.timestamp()) * _UNITS_A_SECOND[self.kind])
+        if self.kind is ColumnKind.TIMESTAMPTZ:
+            return f"timestamptz '{utc.isoformat()}'"
+        return f"{self.kind.value} '{local.isoformat(sep=' ')}'"
