@@ -386,12 +386,3 @@ class SampleScaleRefused(SampleError):
 
     def __init__(self, scale: float, largest: int) -> None:
         super().__init__(f"A sample of scale {scale:g} cannot be made. Ask for one above 0 and at most {largest}.")
-
-
-class SampleNotInCharge(SampleError):
-    """A command of the sample was given where real sources are set."""
-
-    def __init__(self, variables: list[str]) -> None:
-        super().__init__(
-            f"{', '.join(variables)} is set, so the sample is not in use and its rows would go nowhere. Unset it first."
-        )

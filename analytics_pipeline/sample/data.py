@@ -9,9 +9,10 @@ values are hashes of it. So the same day has the same rows whenever it is made, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import LiteralString, NamedTuple
 
 import psycopg
 
@@ -123,8 +124,7 @@ class Source:
     load: Callable[[psycopg.Connection], None] | None = None
 
 
-@dataclass(frozen=True)
-class Changed:
+class Changed(NamedTuple):
     """How many rows a command touched."""
 
     dataset_rows: int
@@ -176,6 +176,12 @@ def lock(connection: psycopg.Connection) -> None:
     connection.execute(LOCK)
 
 
+def make_new_cases(connection: psycopg.Connection, statement: LiteralString, parameters: Mapping[str, object]) -> None:
+    """Make the temporary table `new_cases`; CREATE takes no parameters in the server, so they are bound here."""
+    with psycopg.ClientCursor(connection) as cursor:
+        cursor.execute(statement, parameters)
+
+
 def insert_cases(connection: psycopg.Connection, source: Source) -> Changed:
     """Insert both halves of the cases in the temporary table `new_cases`, and drop it."""
     dataset_rows = connection.execute(source.dataset.insert.encode()).rowcount
@@ -186,9 +192,7 @@ def insert_cases(connection: psycopg.Connection, source: Source) -> Changed:
 
 def _add_due(connection: psycopg.Connection, source: Source, scale: float, since: datetime, until: datetime) -> Changed:
     per_day = max(1, round(source.per_day * scale))
-    # A utility statement takes no parameters on the server's side, so psycopg binds them on ours.
-    with psycopg.ClientCursor(connection) as cursor:
-        cursor.execute(DUE_CASES, {"since": since, "until": until, "per_day": per_day})
+    make_new_cases(connection, DUE_CASES, {"since": since, "until": until, "per_day": per_day})
     changed = insert_cases(connection, source)
     connection.execute(WRITE_STATE, {"scale": scale, "until": until})
     return changed
