@@ -22,7 +22,7 @@ _DEPTH_PER_READER = 2
 _CANCEL_EVERY = 0.2
 
 
-class Stalled(Exception):  # noqa: N818 - a signal between two modules, not an error that users see
+class Stalled(Exception):
     """Nothing arrived within the time allowed."""
 
 

@@ -177,7 +177,8 @@ def _elementwise(sql: str, value: str) -> str:
         return value
     if sql in ("{v}::text", "{v}::int8"):
         return f"{value}{sql.removeprefix('{v}')}[]"
-    unnested = f"unnest({value}) WITH ORDINALITY AS u (v, i)"
+    # Not in FROM: there, unnest takes composites apart into their columns.
+    unnested = f"(SELECT unnest({value}) AS v, generate_subscripts({value}, 1) AS i) AS u"
     return f"CASE WHEN {value} IS NOT NULL THEN ARRAY(SELECT {_fill(sql, 'u.v')} FROM {unnested} ORDER BY u.i) END"
 
 
