@@ -126,13 +126,9 @@ WHERE evaluations.eval_id = chosen_cases.id
 """
 UPDATE_METRICS = """
 UPDATE metrics
-SET explanation = CASE
-        WHEN category = 'CLASSIFICATION' THEN explanation
-        ELSE coalesce(explanation, '') || ' Checked by hand.'
-    END,
-    passed = NOT passed
+SET explanation = coalesce(explanation, '') || ' Checked by hand.', passed = NOT passed
 FROM chosen_cases
-WHERE metrics.eval_id = chosen_cases.id
+WHERE metrics.eval_id = chosen_cases.id AND metrics.category <> 'CLASSIFICATION'
 """
 
 

@@ -189,7 +189,7 @@ WHERE metric_results.trace = chosen_cases.id
 """
 SOURCE = Source(
     name="monitoring",
-    per_day=800,
+    per_day=770,
     create=CREATE,
     dataset=Half("traces", "id", INSERT_TRACES, UPDATE_TRACES),
     results=Half("metric_results", "trace", INSERT_RESULTS, UPDATE_RESULTS),
