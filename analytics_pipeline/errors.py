@@ -75,6 +75,57 @@ class OverlappingPartitions(StoreError):
         )
 
 
+class PartitionRefused(StoreError):
+    """A partition that cannot stand in a table: its window is none, or its key is given twice."""
+
+    def __init__(self, table: str, key: str, reason: str) -> None:
+        super().__init__(f"{table}: partition {key!r} {reason}. The commit was refused.")
+
+
+class ViewsRefused(StoreError):
+    """The views of a commit cannot be built, because they ask for columns that the tables do not have."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            f"The store's views cannot be built as this commit wants them: {detail} The commit was refused. "
+            f"See whether the joined view's key and newest_by are columns of its tables."
+        )
+
+
+class VersionTaken(StoreError):
+    """Another process made the same version, although this one held the commit lock."""
+
+    def __init__(self, version: int, root: str) -> None:
+        super().__init__(
+            f"Version {version} of {root} was made by another process at the same time, so file locks do not reach it. "
+            f"This commit changed nothing. Keep the store on a disk of one machine, and run the sync again."
+        )
+
+
+class ManifestUnreadable(StoreError):
+    """The file that says what the store consists of is damaged."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(
+            f"{path} cannot be read: {detail}. Restore it from a backup; or move it away to go back to the version "
+            f"before, whose files are kept for the grace period."
+        )
+
+
+class StoreUnwritable(StoreError):
+    """This user may read the store, not change it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"This user cannot write {path}. Run as the store's owner, on a disk that is not read-only.")
+
+
+class StageBusy(StoreError):
+    """Two live processes use one sync id."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(f"A live process is writing stage {folder}. Use another sync id, or wait for it.")
+
+
 class IncompatibleColumn(StoreError):
     """A source column changed to a type that the published one cannot hold."""
 
@@ -115,6 +166,15 @@ class QueryTimedOut(StoreError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The query was interrupted after {seconds:g} s. Narrow it, or pass a larger timeout.")
+
+
+class ResultTooLarge(StoreError):
+    """A query's rows do not fit the memory that one answer may take."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The query was stopped: its rows take more than {limit / 2**20:,.0f} MiB. Aggregate, filter or LIMIT them."
+        )
 
 
 class StaleReader(StoreError):

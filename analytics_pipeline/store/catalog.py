@@ -7,13 +7,14 @@ Does not: deciding what is published (`manifest`, `commit`). The file can be thr
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from analytics_pipeline.errors import ViewsRefused
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.manifest import DataFile, JoinView, Manifest, Table
 from analytics_pipeline.store.schema import Column, Columns, identifier, literal
@@ -40,17 +41,15 @@ def build_catalog(manifest: Manifest, layout: Layout, target: Path) -> None:
         manifest: what the views list; its files must be in place.
         layout: the store whose files the views name by absolute path.
         target: a path where nothing is yet.
+
+    Raises:
+        ViewsRefused: see `create_views`.
     """
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"ATTACH {literal(str(target))} AS target (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("BEGIN")
-        for table in manifest.tables.values():
-            connection.execute(_create_view(table.name, table_sql(table, layout)))
-        for view in manifest.views.values():
-            if view.left in manifest.tables and view.right in manifest.tables:
-                sql = join_sql(view, manifest.tables[view.left], manifest.tables[view.right])
-                connection.execute(_create_view(view.name, sql))
+        create_views(connection, manifest, layout, "target.")
         _write_store_tables(connection, manifest, layout)
         connection.execute("COMMIT")
         connection.execute("DETACH target")
@@ -58,8 +57,25 @@ def build_catalog(manifest: Manifest, layout: Layout, target: Path) -> None:
     fsync_path(target)
 
 
-def _create_view(name: str, select: str) -> str:
-    return f"CREATE VIEW target.{identifier(name)} AS {select}"
+def create_views(connection: duckdb.DuckDBPyConnection, manifest: Manifest, layout: Layout, prefix: str = "") -> None:
+    """Create the views of all tables and joins. A join waits until both of its tables have been published.
+
+    Raises:
+        ViewsRefused: a view asks for a column that is not there, or has the name of a table.
+    """
+    try:
+        for name, select in _views(manifest, layout):
+            connection.execute(f"CREATE VIEW {prefix}{identifier(name)} AS {select}")
+    except (duckdb.BinderException, duckdb.CatalogException) as error:
+        raise ViewsRefused(str(error).split("\n\n")[0]) from error
+
+
+def _views(manifest: Manifest, layout: Layout) -> Iterator[tuple[str, str]]:
+    for table in manifest.tables.values():
+        yield table.name, table_sql(table, layout)
+    for view in manifest.views.values():
+        if view.left in manifest.tables and view.right in manifest.tables:
+            yield view.name, join_sql(view, manifest.tables[view.left], manifest.tables[view.right])
 
 
 def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest, layout: Layout) -> None:
@@ -126,7 +142,8 @@ def _as_published(wanted: Column, written: Column | None) -> str:
 
 
 def _paths(files: Iterable[DataFile], layout: Layout) -> str:
-    return ", ".join(literal(str(layout.root / file.path)) for file in files)
+    root = f"{layout.root}/"
+    return ", ".join(literal(root + file.path) for file in files)
 
 
 def join_sql(view: JoinView, left: Table, right: Table) -> str:
@@ -150,14 +167,32 @@ def join_sql(view: JoinView, left: Table, right: Table) -> str:
     return f"SELECT {', '.join(selected)} FROM {identifier(view.left)} AS l {kind} {source} AS r ON l.{key} = r.{key}"
 
 
+def attach_catalog(connection: duckdb.DuckDBPyConnection, catalog: Path, version: int, layout: Layout) -> bool:
+    """Attach a catalog read-only as `store`, if it is the one of this version and folder.
+
+    It may be missing, damaged, copied with its store, or locked by somebody who opened it read-write.
+    """
+    try:
+        connection.execute(f"ATTACH {literal(str(catalog))} AS store (READ_ONLY)")
+    except duckdb.Error:
+        return False
+    try:
+        found = connection.execute("SELECT version, root FROM store._store_info").fetchall()
+    except duckdb.Error:
+        found = []
+    if found == [(version, str(layout.root))]:
+        return True
+    connection.execute("DETACH store")
+    return False
+
+
 def publish_catalog(layout: Layout, version: int) -> None:
     """Point `catalog.duckdb` at the catalog of a version, in one step for all readers.
 
-    A write-ahead log that a foreign read-write opener left beside the old one is removed: DuckDB would refuse to
-    replay it over this catalog.
+    DuckDB opens the file that the link names, so a write-ahead log of a foreign read-write opener stands beside that
+    version's file. It is removed: DuckDB would refuse to replay it over a catalog that was built anew.
     """
-    pointer = layout.staging / f".catalog-{os.getpid()}-{version}"
-    pointer.unlink(missing_ok=True)
+    pointer = layout.staging / f".catalog-{uuid.uuid4().hex}"
     pointer.symlink_to(Path("catalogs") / layout.catalog_of(version).name)
     pointer.replace(layout.catalog)
     for log in (layout.catalog.with_name("catalog.duckdb.wal"), *layout.catalogs.glob("*.wal")):

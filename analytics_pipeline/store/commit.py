@@ -3,23 +3,26 @@
 Belongs here: the order of moves, fsyncs and links that makes a version durable before it is visible; the sweep that
 undoes what a dead process left. Does not: what a version consists of (`manifest`), or the views (`catalog`).
 
-The order matters: data files are forced to the disk before the manifest names them; the manifest is claimed by a hard
-link, which fails where another process claimed that version; the catalog comes last and can be lost at any time.
+The order matters: data files are forced to the disk before the manifest names them; the catalog is built before the
+manifest is claimed, so that no version exists whose views cannot be built, nor one that a reader finds without its
+catalog; the manifest is claimed by a hard link, which fails where another process claimed that version;
+`catalog.duckdb` is pointed at it last, and can be lost at any time.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from analytics_pipeline.errors import DataFileMissing
+from analytics_pipeline.errors import DataFileMissing, VersionTaken
 from analytics_pipeline.store.catalog import build_catalog, publish_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import locked
-from analytics_pipeline.store.manifest import Change, DataFile, Manifest, read_manifest, write_manifest
+from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.manifest_file import read_manifest, write_manifest
 from analytics_pipeline.store.stage import Stage, sweep_stages
 
 LOCK_TIMEOUT = 120.0
@@ -39,9 +42,17 @@ class Swept:
 
 
 def load_manifest(layout: Layout) -> Manifest:
-    """The current state; the empty one where nothing was committed yet."""
-    version = layout.newest_version()
-    return read_manifest(layout.manifest_of(version)) if version else Manifest()
+    """The current state; the empty one where nothing was committed yet.
+
+    Raises:
+        ManifestUnreadable, StoreFormatUnknown: see `read_manifest`.
+    """
+    while version := layout.newest_version():
+        try:
+            return read_manifest(layout.manifest_of(version))
+        except FileNotFoundError:
+            continue  # many commits have passed since the folder was listed: this one was pruned
+    return Manifest()
 
 
 def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
@@ -56,16 +67,15 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
 
     Raises:
         DataFileMissing: a listed file is not there in its full size.
-        StoreBusy: another process kept the commit lock.
-        StoreError: see `Manifest.after`.
+        StoreBusy, StoreUnwritable: the commit lock cannot be had.
+        StoreError: see `Manifest.after` and `build_catalog`.
     """
     with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
         current = load_manifest(layout)
         following = current.after(change, datetime.now(UTC))
         _take_files(layout, stage, change)
         _check_files(layout, following)
-        _claim(layout, following)
-        _publish(layout, following)
+        _advance(layout, following)
     return following
 
 
@@ -73,7 +83,8 @@ def refresh_catalog(layout: Layout) -> Manifest:
     """Rebuild the catalog from the newest manifest: after a crash before it was written, a loss, or a move."""
     with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
         current = load_manifest(layout)
-        _publish(layout, current)
+        _place_catalog(layout, current)
+        publish_catalog(layout, current.version)
     return current
 
 
@@ -89,17 +100,21 @@ def sweep(layout: Layout, grace: timedelta) -> Swept:
         expired = tuple(item.path for item in current.retired if item.retired_at + grace <= now)
         if expired:
             current = current.without_retired(expired, now)
-            _claim(layout, current)
-            _publish(layout, current)
-        listed = {file.path for file in current.live_files} | {item.path for item in current.retired}
-        orphans = []
-        for path in layout.tables.rglob("*.parquet"):
-            relative = str(path.relative_to(layout.root))
-            if relative not in listed:
-                path.unlink()
-                orphans.append(relative)
-    unlisted = tuple(sorted(set(orphans) - set(expired)))
-    return Swept(tuple(stages), expired, unlisted)
+            _advance(layout, current)
+        orphans = _remove_unlisted(layout, current)
+        _prune(layout, current.version)
+    return Swept(tuple(stages), expired, tuple(sorted(orphans - set(expired))))
+
+
+def _remove_unlisted(layout: Layout, manifest: Manifest) -> set[str]:
+    listed = {file.path for file in manifest.live_files} | {item.path for item in manifest.retired}
+    removed = set()
+    for path in layout.tables.rglob("*.parquet"):
+        relative = str(path.relative_to(layout.root))
+        if relative not in listed:
+            path.unlink()
+            removed.add(relative)
+    return removed
 
 
 def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
@@ -122,44 +137,50 @@ def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
 
 
 def _check_files(layout: Layout, manifest: Manifest) -> None:
+    root = f"{layout.root}/"  # strings: pathlib would take longer than all the calls of the kernel
     for file in manifest.live_files:
-        found = _size(layout, file)
+        try:
+            found = os.stat(root + file.path).st_size  # noqa: PTH116
+        except FileNotFoundError:
+            raise DataFileMissing(root + file.path, file.bytes, None) from None
         if found != file.bytes:
-            raise DataFileMissing(str(layout.root / file.path), file.bytes, found)
+            raise DataFileMissing(root + file.path, file.bytes, found)
 
 
-def _size(layout: Layout, file: DataFile) -> int | None:
+def _advance(layout: Layout, manifest: Manifest) -> None:
+    _place_catalog(layout, manifest)
+    _claim(layout, manifest)
+    publish_catalog(layout, manifest.version)
+    _prune(layout, manifest.version)
+
+
+def _place_catalog(layout: Layout, manifest: Manifest) -> None:
+    draft = layout.staging / f".catalog-{uuid.uuid4().hex}.duckdb"
     try:
-        return (layout.root / file.path).stat().st_size
-    except FileNotFoundError:
-        return None
+        build_catalog(manifest, layout, draft)
+        draft.replace(layout.catalog_of(manifest.version))
+    finally:
+        draft.unlink(missing_ok=True)
+        draft.with_name(draft.name + ".wal").unlink(missing_ok=True)
 
 
 def _claim(layout: Layout, manifest: Manifest) -> None:
     """Make a version durable, then visible. From here on it is the state of the store."""
-    draft = layout.staging / f".manifest-{os.getpid()}-{manifest.version}"
+    draft = layout.staging / f".manifest-{uuid.uuid4().hex}"
     try:
         write_manifest(manifest, draft)
         fsync_path(draft)
         os.link(draft, layout.manifest_of(manifest.version))
+    except FileExistsError:
+        raise VersionTaken(manifest.version, str(layout.root)) from None
     finally:
         draft.unlink(missing_ok=True)
     fsync_path(layout.manifests)
 
 
-def _publish(layout: Layout, manifest: Manifest) -> None:
-    """Build and show the catalog of a version, and forget versions of long ago."""
-    draft = layout.staging / f".catalog-{os.getpid()}-{manifest.version}.duckdb"
-    draft.unlink(missing_ok=True)
-    build_catalog(manifest, layout, draft)
-    draft.replace(layout.catalog_of(manifest.version))
-    publish_catalog(layout, manifest.version)
-    oldest_kept = manifest.version - KEEP_VERSIONS
-    _prune(layout.manifests, lambda version: version <= oldest_kept)
-    _prune(layout.catalogs, lambda version: version <= oldest_kept or version > manifest.version)
-
-
-def _prune(folder: Path, outdated: Callable[[int], bool]) -> None:
-    for path in folder.iterdir():
-        if path.stem.isdigit() and outdated(int(path.stem)):
-            path.unlink(missing_ok=True)
+def _prune(layout: Layout, current: int) -> None:
+    """Forget versions of long ago, and catalogs of versions that were never claimed."""
+    for folder in (layout.manifests, layout.catalogs):
+        for path in folder.iterdir():
+            if path.stem.isdigit() and (int(path.stem) <= current - KEEP_VERSIONS or int(path.stem) > current):
+                path.unlink(missing_ok=True)

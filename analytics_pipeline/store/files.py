@@ -25,6 +25,7 @@ ROW_GROUP_ROWS = 122_880
 
 DEFAULT_BUFFER_BYTES = 96 * 1024 * 1024
 _MAX_OPEN_FILES = 128
+_LONGEST_PREFIX = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -37,9 +38,16 @@ class _Buffer:
     bytes: int = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
+        if batch.get_total_buffer_size() > 2 * batch.nbytes:
+            batch = _compact(batch)
         self.batches.append(batch)
         self.rows += batch.num_rows
         self.bytes += batch.nbytes
+
+
+def _compact(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A copy that holds its own rows alone: a slice would keep the whole batch that it was cut from in memory."""
+    return pa.ipc.read_record_batch(batch.serialize(), batch.schema)
 
 
 class PartitionedWriter:
@@ -99,13 +107,15 @@ class PartitionedWriter:
         self._buffered -= buffer.bytes
         target = self._open.get(partition) or self._begin(partition)
         self._open.move_to_end(partition)
-        target.writer.write_table(pa.Table.from_batches(buffer.batches), row_group_size=buffer.rows)
+        row_groups = max(1, round(buffer.rows / ROW_GROUP_ROWS))
+        table = pa.Table.from_batches(buffer.batches, schema=self._schema)
+        target.writer.write_table(table, row_group_size=-(-buffer.rows // row_groups))
         target.rows += buffer.rows
 
     def _begin(self, partition: str) -> _OpenFile:
         if len(self._open) >= _MAX_OPEN_FILES:
             self._finish(next(iter(self._open)))
-        name = f"{_UNSAFE.sub('-', partition)}-{uuid.uuid4().hex}.parquet"
+        name = f"{_UNSAFE.sub('-', partition)[:_LONGEST_PREFIX]}-{uuid.uuid4().hex}.parquet"
         path = self._folder / name
         writer = pq.ParquetWriter(
             path, self._schema, compression="zstd", compression_level=1, use_dictionary=True, store_schema=False

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from analytics_pipeline.errors import FilesystemUnfit
+from analytics_pipeline.errors import FilesystemUnfit, StoreUnwritable
 from analytics_pipeline.store.locks import try_lock
 
 
@@ -64,17 +64,30 @@ class Layout:
 
     def newest_version(self) -> int:
         """The current version; 0 for an empty store."""
-        return max((int(path.stem) for path in self.manifests.iterdir() if path.suffix == ".parquet"), default=0)
+        manifests = (path for path in self.manifests.iterdir() if path.suffix == ".parquet")
+        return max((int(path.stem) for path in manifests if path.stem.isdigit()), default=0)
 
     def create(self) -> None:
         """Make the folders, after a check that the file system keeps the promises the store rests on.
 
         Raises:
             FilesystemUnfit: it has no hard links, locks or fsync; names which.
+            StoreUnwritable: this user may not write there.
         """
-        for folder in (self.manifests, self.tables, self.staging, self.catalogs):
-            folder.mkdir(parents=True, exist_ok=True)
-        _check_filesystem(self.root)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            _check_filesystem(self.root)
+            self.restore_folders()
+            self.manifests.mkdir(exist_ok=True)  # the last one: it is what tells a store from a folder
+        except PermissionError as error:
+            raise StoreUnwritable(str(self.root)) from error
+        fsync_path(self.root)
+        fsync_path(self.root.parent)
+
+    def restore_folders(self) -> None:
+        """Make those folders again that a copy of the store may lack, because they were empty."""
+        for folder in (self.tables, self.staging, self.catalogs):
+            folder.mkdir(exist_ok=True)
 
 
 def fsync_path(path: Path) -> None:
@@ -89,12 +102,8 @@ def fsync_path(path: Path) -> None:
 def _check_filesystem(root: Path) -> None:
     probe = root / f".probe-{uuid.uuid4().hex}"
     other = probe.with_suffix(".link")
-    lock = try_lock(probe)
     try:
-        second = try_lock(probe)
-        if second is not None:
-            second.release()
-            raise FilesystemUnfit(str(root), "file locks (flock)")
+        _check_locks(root, probe)
         try:
             os.link(probe, other)
         except OSError:
@@ -104,7 +113,17 @@ def _check_filesystem(root: Path) -> None:
         except OSError:
             raise FilesystemUnfit(str(root), "fsync of folders") from None
     finally:
-        if lock is not None:
-            lock.release()
         probe.unlink(missing_ok=True)
         other.unlink(missing_ok=True)
+
+
+def _check_locks(root: Path, probe: Path) -> None:
+    try:
+        first, second = try_lock(probe), try_lock(probe)
+    except OSError:
+        raise FilesystemUnfit(str(root), "file locks (flock)") from None
+    for lock in (first, second):
+        if lock is not None:
+            lock.release()
+    if first is None or second is not None:
+        raise FilesystemUnfit(str(root), "file locks (flock)")

@@ -5,6 +5,7 @@ Belongs here: `flock` with a time limit and a holder's name. Does not: what is d
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from analytics_pipeline.errors import StoreBusy
+from analytics_pipeline.errors import StoreBusy, StoreUnwritable
 
 _FIRST_WAIT = 0.002
 _LONGEST_WAIT = 0.05
@@ -27,23 +28,48 @@ class FileLock:
     def release(self) -> None:
         """Give the lock back; harmless when done twice."""
         if self._descriptor >= 0:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked child holds it, too
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def try_lock(path: Path) -> FileLock | None:
-    """The lock on a file (created where missing), or None while another holder has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
+    """The lock on a file (created where missing), or None while another holder has it.
+
+    Raises:
+        StoreUnwritable: this user may not create or change the file.
+    """
+    while True:
+        descriptor = _open(path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, descriptor):
+                break
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # the file was removed between open and lock: a lock on it would exclude nobody
     _sign(descriptor)
     return FileLock(descriptor)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise StoreUnwritable(str(path)) from error
+        raise
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
@@ -56,6 +82,7 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
 
     Raises:
         StoreBusy: the other holder kept it for longer; names that process.
+        StoreUnwritable: see `try_lock`.
     """
     deadline = time.monotonic() + timeout
     wait = _FIRST_WAIT
@@ -81,7 +108,7 @@ def exclusive(path: Path, log: Callable[[str], None]) -> Iterator[None]:
     lock = try_lock(path)
     if lock is None:
         log(f"Waiting for {path.read_text() or 'another process'}, which holds {path.name}.")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = _open(path)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         _sign(descriptor)
         lock = FileLock(descriptor)

@@ -1,50 +1,25 @@
-"""The manifest: the whole state of the store as of one version, as one immutable value and one Parquet file.
+"""The manifest: the whole state of the store as of one version, as one immutable value.
 
-Belongs here: what a version consists of, how a change makes the next one, how it is written and read back.
-Does not: when a version becomes the current one (`commit`), what readers see of it (`catalog`).
+Belongs here: what a version consists of, and how a change makes the next one.
+Does not: its file (`manifest_file`), when it becomes the current one (`commit`), what readers see (`catalog`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from analytics_pipeline.errors import OverlappingPartitions, PartitionRefused
+from analytics_pipeline.store.schema import Columns, checked_table_name, merged_columns
 
-from analytics_pipeline.errors import OverlappingPartitions, StoreFormatUnknown
-from analytics_pipeline.store.schema import Column, Columns, checked_table_name, merged_columns
-
-FORMAT = 1
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonObject: TypeAlias = Mapping[str, JsonValue]
 
 _EARLIEST = datetime.min.replace(tzinfo=UTC)
-_META_KEY = b"analytics_pipeline"
-_MOMENT = pa.timestamp("us", "UTC")
-_FIELDS: list[tuple[str, pa.DataType]] = [
-    ("table_name", pa.string()),
-    ("partition_key", pa.string()),
-    ("lower_bound", _MOMENT),
-    ("upper_bound", _MOMENT),
-    ("partition_rows", pa.int64()),
-    ("fingerprint", pa.string()),
-    ("spec_hash", pa.string()),
-    ("sync_id", pa.string()),
-    ("synced_at", _MOMENT),
-    ("file", pa.string()),
-    ("file_rows", pa.int64()),
-    ("file_bytes", pa.int64()),
-    ("file_columns", pa.int32()),
-    ("retired_at", _MOMENT),
-]
-_SCHEMA = pa.schema(_FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +177,7 @@ class Manifest:
             NameRefused: a table or view name is not a plain identifier.
             IncompatibleColumn: new files do not fit a table's published columns.
             OverlappingPartitions: two partitions of a table would claim the same time.
+            PartitionRefused: a partition's window is none, or its key is given twice.
         """
         tables = dict(self.tables)
         for table_change in change.tables:
@@ -209,8 +185,9 @@ class Manifest:
             tables[name] = _changed_table(tables.get(name), table_change)
         views = dict(self.views) | {checked_table_name(view.name): view for view in change.views}
         kept = {file.path for table in tables.values() for file in table.files}
+        retired = tuple(item for item in self.retired if item.path not in kept)
         gone = tuple(Retired(f.path, f.bytes, now) for f in self.live_files if f.path not in kept)
-        return Manifest(self.version + 1, now, tables, views, self.retired + gone)
+        return Manifest(self.version + 1, now, tables, views, retired + gone)
 
     def without_retired(self, paths: Iterable[str], now: datetime) -> Manifest:
         """The next version, with some retired files forgotten."""
@@ -220,7 +197,12 @@ class Manifest:
 
 
 def _changed_table(published: Table | None, change: TableChange) -> Table:
-    new = {partition.key: partition for partition in change.partitions}
+    new: dict[str, Partition] = {}
+    for partition in change.partitions:
+        if partition.key in new:
+            raise PartitionRefused(change.name, partition.key, "is given twice in one commit")
+        _check_window(change.name, partition)
+        new[partition.key] = partition
     if published is None or change.adopt_columns:
         columns = change.columns
     else:
@@ -234,102 +216,20 @@ def _changed_table(published: Table | None, change: TableChange) -> Table:
     return Table(change.name, columns, {partition.key: partition for partition in ordered}, metadata)
 
 
+def _check_window(table: str, partition: Partition) -> None:
+    lower, upper = partition.lower, partition.upper
+    if lower is None and upper is None:
+        return
+    if lower is None or upper is None:
+        raise PartitionRefused(table, partition.key, "has only one of its two bounds")
+    if lower.tzinfo is None or upper.tzinfo is None:
+        raise PartitionRefused(table, partition.key, "has a bound without time zone")
+    if lower >= upper:
+        raise PartitionRefused(table, partition.key, f"ends ({upper}) before it begins ({lower})")
+
+
 def _refuse_overlap(table: str, ordered: Sequence[Partition]) -> None:
-    windows = [partition for partition in ordered if partition.lower is not None]
-    for earlier, later in pairwise(windows):
-        if earlier.upper is None or later.lower is None or later.lower < earlier.upper:
-            raise OverlappingPartitions(table, earlier.key, later.key)
-
-
-def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write a manifest as one Parquet file: a row a live file, an empty partition, or a retired file."""
-    meta: dict[str, JsonValue] = {
-        "format": FORMAT,
-        "version": manifest.version,
-        "committed_at": manifest.committed_at.isoformat() if manifest.committed_at else None,
-        "views": [
-            {slot: getattr(view, slot) for slot in JoinView.__slots__}  # flat: plain strings all of them
-            for view in manifest.views.values()
-        ],
-    }
-    rows: list[tuple[object, ...]] = []
-    tables: list[JsonValue] = []
-    for table in manifest.tables.values():
-        known: dict[Columns, int] = {}
-        for partition in table.partitions.values():
-            rows.extend(_partition_rows(table.name, partition, known))
-        tables.append(
-            {
-                "name": table.name,
-                "columns": [list(column) for column in table.columns],
-                "file_columns": [[list(column) for column in columns] for columns in known],
-                "metadata": table.metadata,
-            }
-        )
-    meta["tables"] = tables
-    rows.extend((*(None,) * 9, item.path, None, item.bytes, None, item.retired_at) for item in manifest.retired)
-    arrays = [pa.array([row[i] for row in rows], type=column.type) for i, column in enumerate(_SCHEMA)]
-    schema = _SCHEMA.with_metadata({_META_KEY: json.dumps(meta, allow_nan=False).encode()})
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
-
-
-def _partition_rows(table: str, partition: Partition, known: dict[Columns, int]) -> Iterator[tuple[object, ...]]:
-    common = (
-        table,
-        partition.key,
-        partition.lower,
-        partition.upper,
-        partition.rows,
-        partition.fingerprint,
-        partition.spec_hash,
-        partition.sync_id,
-        partition.synced_at,
-    )
-    if not partition.files:
-        yield (*common, None, None, None, None, None)
-    for file in partition.files:
-        yield (*common, file.path, file.rows, file.bytes, known.setdefault(file.columns, len(known)), None)
-
-
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest back.
-
-    Raises:
-        StoreFormatUnknown: a later version of this package wrote it.
-    """
-    with pq.ParquetFile(path) as file:
-        meta = json.loads(file.schema_arrow.metadata[_META_KEY])
-        if meta["format"] > FORMAT:
-            raise StoreFormatUnknown(str(path), meta["format"], FORMAT)
-        columns = file.read().to_pydict()
-    file_columns = {
-        table["name"]: [tuple(Column(*column) for column in columns_) for columns_ in table["file_columns"]]
-        for table in meta["tables"]
-    }
-    partitions: dict[str, dict[str, Partition]] = {table["name"]: {} for table in meta["tables"]}
-    files: dict[tuple[str, str], list[DataFile]] = {}
-    retired: list[Retired] = []
-    for row in zip(*columns.values(), strict=True):
-        table, key, lower, upper, _rows, fingerprint, spec_hash, sync_id, synced_at = row[:9]
-        path_, file_rows, size, columns_id, retired_at = row[9:]
-        if table is None:
-            retired.append(Retired(path_, size, retired_at))
-            continue
-        listed = files.setdefault((table, key), [])
-        if path_ is not None:
-            listed.append(DataFile(path_, file_rows, size, file_columns[table][columns_id]))
-        partitions[table].setdefault(key, Partition(key, lower, upper, (), fingerprint, spec_hash, sync_id, synced_at))
-    tables = {
-        table["name"]: Table(
-            table["name"],
-            tuple(Column(*column) for column in table["columns"]),
-            {
-                key: replace(partition, files=tuple(files[table["name"], key]))
-                for key, partition in partitions[table["name"]].items()
-            },
-            table["metadata"],
-        )
-        for table in meta["tables"]
-    }
-    views = {view["name"]: JoinView(**view) for view in meta["views"]}
-    return Manifest(meta["version"], datetime.fromisoformat(meta["committed_at"]), tables, views, tuple(retired))
+    windows = [(p.lower, p.upper, p.key) for p in ordered if p.lower is not None and p.upper is not None]
+    for (_, end, earlier), (begin, _, later) in pairwise(windows):
+        if begin < end:
+            raise OverlappingPartitions(table, earlier, later)

@@ -13,10 +13,9 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from analytics_pipeline.store.catalog import join_sql, table_sql
+from analytics_pipeline.store.catalog import create_views
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.manifest import Change, DataFile, Manifest, Table
-from analytics_pipeline.store.schema import identifier
 from analytics_pipeline.store.stage import Stage
 
 
@@ -36,25 +35,23 @@ def open_preview(layout: Layout, stage: Stage, current: Manifest, change: Change
     """The version that a commit of `change` would make if nobody else committed before.
 
     Raises:
-        StoreError: the change cannot be applied; see `Manifest.after`.
+        StoreError: the change cannot be applied; see `Manifest.after` and `create_views`.
     """
     following = current.after(change, datetime.now(UTC))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for table in following.tables.values():
-            sql = table_sql(_with_staged_paths(table, layout, stage), layout)
-            connection.execute(f"CREATE VIEW {identifier(table.name)} AS {sql}")
-        for view in following.views.values():
-            if view.left in following.tables and view.right in following.tables:
-                sql = join_sql(view, following.tables[view.left], following.tables[view.right])
-                connection.execute(f"CREATE VIEW {identifier(view.name)} AS {sql}")
+        tables = {name: _with_staged_paths(table, layout, stage, change) for name, table in following.tables.items()}
+        create_views(connection, replace(following, tables=tables), layout)
         yield Preview(connection)
 
 
-def _with_staged_paths(table: Table, layout: Layout, stage: Stage) -> Table:
+def _with_staged_paths(table: Table, layout: Layout, stage: Stage, change: Change) -> Table:
+    new = {file.path for file in change.files}
+
     def located(file: DataFile) -> DataFile:
         staged = stage.folder / file.path.rsplit("/", 1)[-1]
-        return replace(file, path=str(staged.relative_to(layout.root))) if staged.exists() else file
+        is_staged = file.path in new and staged.exists()
+        return replace(file, path=str(staged.relative_to(layout.root))) if is_staged else file
 
     partitions = {
         key: replace(partition, files=tuple(located(file) for file in partition.files))

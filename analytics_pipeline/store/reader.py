@@ -1,16 +1,14 @@
 """Shut-in SQL: one SELECT over the store's tables and views, with no way to a file, a network or a setting.
 
-Belongs here: what may be asked, the sealed DuckDB session it runs in, its time limit.
-Does not: what the tables hold, or how they got there.
+Belongs here: the sealed DuckDB session, its limits of time and memory, the data frame that comes out.
+Does not: what may be asked (`query_check`), what the tables hold, or how they got there.
 
-Two fences, each enough for most attempts: the query's syntax tree may hold nothing but SELECTs and harmless table
-functions (DuckDB 2.0 calls `WITH x AS (COPY … TO …) …` a SELECT, so its statement type does not suffice), and the
-session may open nothing but the data files of its version.
+Two fences, each enough for most attempts: `query_check` judges the query's syntax tree, and the session may open
+nothing but the data files of its version.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import threading
@@ -26,8 +24,11 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, StaleReader
+from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, ResultTooLarge, StaleReader
+from analytics_pipeline.store.catalog import attach_catalog, build_catalog
+from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.manifest import Manifest
+from analytics_pipeline.store.query_check import check_select
 from analytics_pipeline.store.schema import literal
 
 Parameter: TypeAlias = "bool | int | float | str | bytes | datetime | date | Decimal | None"
@@ -35,44 +36,56 @@ Parameters: TypeAlias = "Sequence[Parameter] | Mapping[str, Parameter] | None"
 
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_MEMORY = "2GB"
+MAX_RESULT_BYTES = 1 << 30
+"""Of one answer; DuckDB's own limit does not count the rows that leave it."""
 
-_QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
-_TABLE_FUNCTIONS = frozenset(
-    {
-        "duckdb_columns",
-        "duckdb_tables",
-        "duckdb_views",
-        "generate_series",
-        "json_each",
-        "json_tree",
-        "range",
-        "repeat",
-        "unnest",
-    }
-)
+_MAX_SPILL = "16GB"
+_BATCH_ROWS = 122_880
+_INTERRUPT_AGAIN = 0.05
+"""Seconds between interrupts: DuckDB forgets one that comes before the query runs."""
 
 
 class SqlSession:
     """A sealed DuckDB instance on one version of the store; every query takes a cursor of its own.
 
+    It attaches the version's catalog. Where that is missing, damaged, of another folder or locked by somebody who
+    opened it read-write, it builds one of its own in a temporary folder: reading never waits for writing.
+
     Args:
-        catalog: the catalog file of the version.
+        layout: the store.
         manifest: the version; its data files are all that the session can open.
-        root: the store's root.
         memory_limit: for all queries of the session together, as DuckDB spells it.
     """
 
-    def __init__(self, catalog: Path, manifest: Manifest, root: Path, *, memory_limit: str = DEFAULT_MEMORY) -> None:
+    def __init__(self, layout: Layout, manifest: Manifest, *, memory_limit: str = DEFAULT_MEMORY) -> None:
         self.version = manifest.version
-        spill = tempfile.mkdtemp(prefix="analytics-query-")
-        self._remove_spill = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix="analytics-query-"))
+        self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
-        files = ", ".join(literal(str(root / file.path)) for file in manifest.live_files)
+        try:
+            self._attach(layout, manifest, folder)
+            self._seal(layout, manifest, folder, memory_limit)
+        except BaseException:
+            self.close()
+            raise
+
+    def _attach(self, layout: Layout, manifest: Manifest, folder: Path) -> None:
+        catalog = layout.catalog_of(manifest.version)
+        if attach_catalog(self._connection, catalog, manifest.version, layout):
+            return
+        own = folder / "catalog.duckdb"
+        build_catalog(manifest, layout, own)
+        if not attach_catalog(self._connection, own, manifest.version, layout):
+            raise QueryFailed(f"DuckDB cannot open the catalog of version {manifest.version}.")
+
+    def _seal(self, layout: Layout, manifest: Manifest, folder: Path, memory_limit: str) -> None:
+        root = f"{layout.root}/"
+        files = ", ".join(literal(root + file.path) for file in manifest.live_files)
         for statement in (
-            f"ATTACH {literal(str(catalog))} AS store (READ_ONLY)",
             "SET GLOBAL TimeZone = 'UTC'",
             f"SET memory_limit = {literal(memory_limit)}",
-            f"SET temp_directory = {literal(spill)}",
+            f"SET temp_directory = {literal(str(folder / 'spill'))}",
+            f"SET max_temp_directory_size = '{_MAX_SPILL}'",
             "SET autoinstall_known_extensions = false",
             "SET autoload_known_extensions = false",
             f"SET allowed_paths = [{files}]",
@@ -84,101 +97,96 @@ class SqlSession:
     def close(self) -> None:
         """Close the instance; running queries of other threads fail."""
         self._connection.close()
-        self._remove_spill()
+        self._remove_folder()
 
     def query(self, sql: str, params: Parameters, timeout: float) -> pl.DataFrame:
-        """The rows of one SELECT.
+        """The rows of one SELECT. Of columns with one name, the later ones are called `<name>_1` and so on.
 
         Raises:
             QueryRefused: it is anything else than one SELECT over the store.
             QueryFailed: DuckDB could not run it.
             QueryTimedOut: it ran longer than `timeout` seconds.
+            ResultTooLarge: its rows take more than `MAX_RESULT_BYTES`.
             StaleReader: its version was swept while it ran.
         """
         with self._connection.cursor() as cursor:
             cursor.execute("USE store")  # not inherited by a cursor
             check_select(cursor, sql)
             with _time_limit(cursor, timeout):
-                return _run(cursor, sql, params)
+                table = _run(cursor, sql, params)
+        return _data_frame(table)
 
 
-def _run(cursor: duckdb.DuckDBPyConnection, sql: str, params: Parameters) -> pl.DataFrame:
+def _run(cursor: duckdb.DuckDBPyConnection, sql: str, params: Parameters) -> pa.Table:
     try:
-        table = cursor.sql(sql, params=params).to_arrow_table()  # execute() would copy every row once more
-    except duckdb.InterruptException:
-        raise
+        reader = cursor.sql(sql, params=params).to_arrow_reader(_BATCH_ROWS)  # execute() would copy every row once more
+        return _within_limit(reader)
     except duckdb.IOException as error:
         if "No such file" in str(error):
             raise StaleReader from error
         raise QueryFailed(str(error)) from error
     except duckdb.PermissionException as error:
         raise QueryRefused(str(error).splitlines()[0]) from error
-    except duckdb.Error as error:
+    except (duckdb.Error, pa.ArrowException, RuntimeError, ValueError) as error:
         raise QueryFailed(str(error)) from error
+
+
+def _within_limit(reader: pa.RecordBatchReader) -> pa.Table:
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    for batch in reader:
+        size += batch.nbytes
+        if size > MAX_RESULT_BYTES:
+            raise ResultTooLarge(MAX_RESULT_BYTES)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema=reader.schema)
+
+
+def _data_frame(table: pa.Table) -> pl.DataFrame:
+    names: list[str] = []
+    taken = set(table.column_names)
+    for name in table.column_names:
+        number, unique = 0, name
+        while unique in names or (number and unique in taken):
+            number += 1
+            unique = f"{name}_{number}"
+        names.append(unique)
+    table = table.rename_columns(names)
     for field in table.schema:
-        if pa.types.is_interval(field.type):
-            raise QueryFailed(
-                f"Column {field.name} is an INTERVAL, which a data frame cannot hold: cast it to VARCHAR."
-            )
-    return pl.DataFrame(table)
+        if unfit := _unfit_type(field.type):
+            raise QueryFailed(f"Column {field.name} holds {unfit}, which a data frame cannot: cast it to VARCHAR.")
+    try:
+        return pl.DataFrame(table)
+    except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as error:
+        raise QueryFailed(f"The rows do not fit a data frame: {error}") from error
+
+
+def _unfit_type(type_: pa.DataType) -> str | None:
+    if pa.types.is_interval(type_) or pa.types.is_union(type_):
+        return str(type_)
+    inner = (_unfit_type(type_.field(index).type) for index in range(type_.num_fields))
+    return next((unfit for unfit in inner if unfit), None)
 
 
 @contextmanager
 def _time_limit(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[None]:
-    timer = threading.Timer(seconds, cursor.interrupt)
-    timer.daemon = True
-    timer.start()
+    done, expired = threading.Event(), threading.Event()
+
+    def guard() -> None:
+        wait = seconds
+        while not done.wait(wait):
+            expired.set()
+            cursor.interrupt()
+            wait = _INTERRUPT_AGAIN
+
+    thread = threading.Thread(target=guard, name="query-time-limit", daemon=True)
+    thread.start()
     try:
         yield
-    except duckdb.InterruptException:
-        raise QueryTimedOut(seconds) from None
+    except QueryFailed as error:
+        if expired.is_set():
+            raise QueryTimedOut(seconds) from error
+        raise
     finally:
-        timer.cancel()
-        timer.join()  # an interrupt that comes late would hit the cursor's next query
-
-
-def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse everything but one SELECT over tables, views and harmless table functions.
-
-    Raises:
-        QueryRefused: names what stands in the way.
-        QueryFailed: DuckDB's parser does not understand it.
-    """
-    try:
-        statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
-        raise QueryFailed(str(error)) from error
-    if len(statements) != 1:
-        raise QueryRefused(f"{len(statements)} statements")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        raise QueryRefused(f"a {statements[0].type.name} statement")
-    row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [statements[0].query]).fetchall()[0]
-    tree = json.loads(row[0])
-    if tree["error"]:
-        raise QueryRefused(f"its syntax tree cannot be checked ({tree.get('error_message')})")
-    for node in _nodes(tree):
-        _check_node(node)
-
-
-def _nodes(tree: object) -> Iterator[Mapping[str, object]]:
-    pending = [tree]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            yield item
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-
-
-def _check_node(node: Mapping[str, object]) -> None:
-    kind = node.get("type")
-    if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERY_NODES:
-        raise QueryRefused(f"a {kind.removesuffix('_QUERY_NODE').removesuffix('_NODE')} inside the query")
-    if kind == "TABLE_FUNCTION":
-        function = node.get("function")
-        name = str(function.get("function_name")).lower() if isinstance(function, dict) else "?"
-        if name not in _TABLE_FUNCTIONS:
-            raise QueryRefused(f"the table function {name}()")
-    if kind == "BASE_TABLE" and ("/" in str(node.get("table_name")) or "://" in str(node.get("table_name"))):
-        raise QueryRefused(f"the file {node['table_name']} as a table")
+        done.set()
+        thread.join()  # an interrupt that comes late would hit the cursor's next query

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 
-from analytics_pipeline.errors import NameRefused, StoreError
+from analytics_pipeline.errors import NameRefused, StageBusy
 from analytics_pipeline.store.files import DEFAULT_BUFFER_BYTES, PartitionedWriter
 from analytics_pipeline.store.layout import Layout
-from analytics_pipeline.store.locks import locked, try_lock
+from analytics_pipeline.store.locks import FileLock, locked, try_lock
 
 _LOCK_NAME = ".lock"
 _SYNC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
@@ -40,35 +41,58 @@ def open_stage(layout: Layout, sync_id: str, *, lock_timeout: float) -> Iterator
 
     Raises:
         NameRefused: the id is no plain name.
-        StoreError: a live process has a stage of this id.
+        StageBusy: a live process has a stage of this id.
+        StoreBusy, StoreUnwritable: see `locked`.
     """
     if not _SYNC_ID.fullmatch(sync_id):
         raise NameRefused(sync_id, "a sync id is letters, digits, _ and -")
     folder = layout.staging / sync_id
     # Under the commit lock, so that no sweep sees the folder before its lock is held.
     with locked(layout.commit_lock, timeout=lock_timeout):
-        folder.mkdir(exist_ok=True)
-        lock = try_lock(folder / _LOCK_NAME)
+        lock = _claimed(folder)
     if lock is None:
-        raise StoreError(f"A live process is writing stage {folder}. Use another sync id, or wait for it.")
+        raise StageBusy(str(folder))
     try:
         yield Stage(sync_id, folder)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         lock.release()
 
 
 def sweep_stages(layout: Layout) -> list[str]:
     """Remove the stages whose process is gone; call it under the commit lock. Returns their names."""
     swept = []
-    for folder in layout.staging.iterdir():
+    for folder in list(layout.staging.iterdir()):
         if not folder.is_dir():
-            folder.unlink()  # a draft whose committer died: drafts are written under the lock held here
+            folder.unlink(missing_ok=True)  # a draft whose committer died: drafts are written under the lock held here
             continue
-        lock = try_lock(folder / _LOCK_NAME)
+        try:
+            lock = try_lock(folder / _LOCK_NAME)
+        except FileNotFoundError:
+            continue  # its owner removed it just now
         if lock is None:
             continue
-        shutil.rmtree(folder)
+        _remove(folder)
         lock.release()
-        swept.append(folder.name)
+        if not folder.name.startswith("."):
+            swept.append(folder.name)
     return swept
+
+
+def _claimed(folder: Path) -> FileLock | None:
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            return try_lock(folder / _LOCK_NAME)
+        except FileNotFoundError:
+            continue  # its last owner removed it between the two lines
+
+
+def _remove(folder: Path) -> None:
+    """Remove a stage under another name: one of the same id that begins meanwhile keeps its files."""
+    leaving = folder.with_name(f".gone-{uuid.uuid4().hex}")
+    try:
+        folder.rename(leaving)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(leaving, ignore_errors=True)  # what stays, a sweep takes

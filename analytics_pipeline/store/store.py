@@ -6,6 +6,7 @@ Does not: how any of it works.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -15,14 +16,15 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analytics_pipeline.errors import StoreNotFound
+from analytics_pipeline.errors import StoreNotFound, StoreUnwritable
 from analytics_pipeline.store import commit as commits
+from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import exclusive
 from analytics_pipeline.store.manifest import Change, Manifest
 from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
-from analytics_pipeline.store.schema import checked_table_name, literal
+from analytics_pipeline.store.schema import checked_table_name
 from analytics_pipeline.store.stage import Stage, open_stage
 
 DEFAULT_GRACE = timedelta(hours=1)
@@ -90,7 +92,7 @@ class Store:
             timeout: seconds after which the query is interrupted.
 
         Raises:
-            QueryRefused, QueryFailed, QueryTimedOut, StaleReader: see `SqlSession.query`.
+            QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, StaleReader: see `SqlSession.query`.
         """
         with self._newest_session() as session:
             return session.query(sql, params, timeout)
@@ -123,11 +125,7 @@ class Store:
                         session.close()
 
     def _new_session(self, manifest: Manifest) -> SqlSession:
-        catalog = self.layout.catalog_of(manifest.version)
-        if not catalog.exists():
-            manifest = commits.refresh_catalog(self.layout)
-            catalog = self.layout.catalog_of(manifest.version)
-        return SqlSession(catalog, manifest, self.root, memory_limit=self._memory_limit)
+        return SqlSession(self.layout, manifest, memory_limit=self._memory_limit)
 
 
 def create_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
@@ -135,6 +133,7 @@ def create_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
 
     Raises:
         FilesystemUnfit: the folder's file system cannot keep the store's promises.
+        StoreUnwritable: this user may not write there.
     """
     layout = Layout(root.expanduser().resolve())
     if not layout.manifests.is_dir():
@@ -147,6 +146,7 @@ def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
 
     Raises:
         StoreNotFound: there is none.
+        ManifestUnreadable, StoreFormatUnknown: its newest version cannot be read.
     """
     layout = Layout(root.expanduser().resolve())
     if not layout.manifests.is_dir():
@@ -155,20 +155,17 @@ def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
 
 
 def _opened(layout: Layout, grace: timedelta) -> Store:
-    """A store whose catalog belongs to its newest manifest and its own folder: a crash or a copy may part them."""
-    if _catalog_of(layout) != (layout.newest_version(), str(layout.root)):
-        commits.refresh_catalog(layout)
+    """A store whose catalog belongs to its newest manifest and its own folder: a crash or a copy may part them.
+
+    On a store that this user cannot write it is left as it is; sessions then build one of their own.
+    """
+    with contextlib.suppress(StoreUnwritable, PermissionError):
+        layout.restore_folders()
+        if not _is_published(layout):
+            commits.refresh_catalog(layout)
     return Store(layout, grace=grace)
 
 
-def _catalog_of(layout: Layout) -> tuple[int, str] | None:
-    """The version and root that the published catalog was built for; None where it cannot be read."""
-    if not layout.catalog.exists():
-        return None
-    try:
-        with duckdb.connect() as connection:
-            connection.execute(f"ATTACH {literal(str(layout.catalog))} AS store (READ_ONLY)")
-            row = connection.execute("SELECT version, root FROM store._store_info").fetchall()[0]
-    except duckdb.Error:
-        return None
-    return int(row[0]), str(row[1])
+def _is_published(layout: Layout) -> bool:
+    with duckdb.connect() as connection:
+        return attach_catalog(connection, layout.catalog, layout.newest_version(), layout)

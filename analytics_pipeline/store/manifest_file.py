@@ -1,0 +1,137 @@
+"""The manifest's file: one version as one Parquet file, written and read back.
+
+Belongs here: the file's columns and its format number. Does not: what a version means (`manifest`), or when it counts
+(`commit`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analytics_pipeline.errors import ManifestUnreadable, StoreFormatUnknown
+from analytics_pipeline.store.manifest import DataFile, JoinView, JsonValue, Manifest, Partition, Retired, Table
+from analytics_pipeline.store.schema import Column, Columns
+
+FORMAT = 1
+_META_KEY = b"analytics_pipeline"
+_MOMENT = pa.timestamp("us", "UTC")
+_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("table_name", pa.string()),
+    ("partition_key", pa.string()),
+    ("lower_bound", _MOMENT),
+    ("upper_bound", _MOMENT),
+    ("partition_rows", pa.int64()),
+    ("fingerprint", pa.string()),
+    ("spec_hash", pa.string()),
+    ("sync_id", pa.string()),
+    ("synced_at", _MOMENT),
+    ("file", pa.string()),
+    ("file_rows", pa.int64()),
+    ("file_bytes", pa.int64()),
+    ("file_columns", pa.int32()),
+    ("retired_at", _MOMENT),
+]
+_SCHEMA = pa.schema(_FIELDS)
+_TABLE, _KEY, _FILE = 0, 1, 9
+"""Places of the table's name, the partition's key and the first of a file's four columns in a row."""
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest as one Parquet file: a row a live file, an empty partition, or a retired file."""
+    meta: dict[str, JsonValue] = {
+        "format": FORMAT,
+        "version": manifest.version,
+        "committed_at": manifest.committed_at.isoformat() if manifest.committed_at else None,
+        "views": [
+            {slot: getattr(view, slot) for slot in JoinView.__slots__}  # flat: plain strings all of them
+            for view in manifest.views.values()
+        ],
+    }
+    rows: list[tuple[object, ...]] = []
+    tables: list[JsonValue] = []
+    for table in manifest.tables.values():
+        known: dict[Columns, int] = {}
+        for partition in table.partitions.values():
+            rows.extend(_partition_rows(table.name, partition, known))
+        tables.append(
+            {
+                "name": table.name,
+                "columns": [list(column) for column in table.columns],
+                "file_columns": [[list(column) for column in columns] for columns in known],
+                "metadata": table.metadata,
+            }
+        )
+    meta["tables"] = tables
+    rows.extend((*(None,) * 9, item.path, None, item.bytes, None, item.retired_at) for item in manifest.retired)
+    arrays = [pa.array([row[i] for row in rows], type=column.type) for i, column in enumerate(_SCHEMA)]
+    schema = _SCHEMA.with_metadata({_META_KEY: json.dumps(meta, allow_nan=False).encode()})
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+
+
+def _partition_rows(table: str, partition: Partition, known: dict[Columns, int]) -> Iterator[tuple[object, ...]]:
+    common = (
+        table,
+        partition.key,
+        partition.lower,
+        partition.upper,
+        partition.rows,
+        partition.fingerprint,
+        partition.spec_hash,
+        partition.sync_id,
+        partition.synced_at,
+    )
+    if not partition.files:
+        yield (*common, None, None, None, None, None)
+    for file in partition.files:
+        yield (*common, file.path, file.rows, file.bytes, known.setdefault(file.columns, len(known)), None)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest back.
+
+    Raises:
+        FileNotFoundError: it was pruned.
+        StoreFormatUnknown: a later version of this package wrote it.
+        ManifestUnreadable: it is damaged.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            meta = json.loads((file.schema_arrow.metadata or {})[_META_KEY])
+            columns = file.read().to_pydict()
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise ManifestUnreadable(str(path), f"{type(error).__name__}: {error}") from error
+    if meta["format"] > FORMAT:
+        raise StoreFormatUnknown(str(path), meta["format"], FORMAT)
+    rows = list(zip(*columns.values(), strict=True))
+    listed = [row for row in rows if row[_TABLE] is not None]
+    retired = tuple(Retired(row[_FILE], row[_FILE + 2], row[-1]) for row in rows if row[_TABLE] is None)
+    by_table = {name: list(group) for name, group in groupby(listed, key=itemgetter(_TABLE))}
+    tables = {table["name"]: _read_table(table, by_table.get(table["name"], ())) for table in meta["tables"]}
+    views = {view["name"]: JoinView(**view) for view in meta["views"]}
+    return Manifest(meta["version"], datetime.fromisoformat(meta["committed_at"]), tables, views, retired)
+
+
+def _read_table(meta: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> Table:
+    written = [tuple(Column(*column) for column in columns) for columns in meta["file_columns"]]
+    partitions: dict[str, Partition] = {}
+    for key, group in groupby(rows, key=itemgetter(_KEY)):  # a partition's files stand together
+        of_partition = list(group)
+        files = tuple(
+            DataFile(path, count, size, written[columns])
+            for path, count, size, columns in (row[_FILE : _FILE + 4] for row in of_partition)
+            if path is not None
+        )
+        _, _, lower, upper, _, fingerprint, spec_hash, sync_id, synced_at = of_partition[0][:_FILE]
+        partitions[key] = Partition(key, lower, upper, files, fingerprint, spec_hash, sync_id, synced_at)
+    return Table(meta["name"], tuple(Column(*column) for column in meta["columns"]), partitions, meta["metadata"])

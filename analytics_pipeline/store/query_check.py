@@ -1,0 +1,104 @@
+"""What may be asked of the shut-in SQL interface: one SELECT, judged by its syntax tree.
+
+Belongs here: the lists of what a query may hold. Does not: running it, or the sealed session it runs in (`reader`).
+
+A statement's type does not suffice: DuckDB 2.0 calls `WITH x AS (COPY … TO …) …` a SELECT.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+
+import duckdb
+
+from analytics_pipeline.errors import QueryFailed, QueryRefused
+
+_QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_TABLE_FUNCTIONS = frozenset(
+    {
+        "duckdb_columns",
+        "duckdb_tables",
+        "duckdb_views",
+        "generate_series",
+        "json_each",
+        "json_tree",
+        "range",
+        "repeat",
+        "unnest",
+    }
+)
+_FUNCTIONS_REFUSED = frozenset(
+    {
+        "current_setting",  # paths and settings of this process
+        "getenv",
+        "getvariable",
+        "nextval",
+        "set_config",
+        "setval",
+        "write_log",
+    }
+)
+_FILE_LIKE = re.compile(r"[/\\.:*?\[]")
+"""DuckDB takes a table name that holds one of these for a file, where it finds no such table."""
+
+
+def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse everything but one SELECT over tables, views and harmless functions.
+
+    Raises:
+        QueryRefused: names what stands in the way.
+        QueryFailed: DuckDB's parser does not understand it.
+    """
+    for node in _nodes(_syntax_tree(connection, sql)):
+        _check_node(node)
+
+
+def _syntax_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> object:
+    try:
+        statements = connection.extract_statements(sql)
+    except (duckdb.Error, ValueError) as error:  # ValueError: text that is no UTF-8
+        raise QueryFailed(str(error)) from error
+    if len(statements) != 1:
+        raise QueryRefused(f"{len(statements)} statements")
+    if statements[0].type != duckdb.StatementType.SELECT:
+        raise QueryRefused(f"a {statements[0].type.name} statement")
+    try:
+        row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [statements[0].query]).fetchall()[0]
+        tree = json.loads(row[0])
+    except (duckdb.Error, ValueError, RecursionError) as error:
+        raise QueryRefused(f"its syntax tree cannot be checked ({error})") from error
+    if tree["error"] or not tree["statements"]:
+        raise QueryRefused(f"its syntax tree cannot be checked ({tree.get('error_message', 'it is empty')})")
+    return tree["statements"]
+
+
+def _nodes(tree: object) -> Iterator[Mapping[str, object]]:
+    pending = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            yield item
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+
+
+def _check_node(node: Mapping[str, object]) -> None:
+    kind = node.get("type")
+    if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERY_NODES:
+        raise QueryRefused(f"a {kind.removesuffix('_QUERY_NODE').removesuffix('_NODE')} inside the query")
+    if kind == "TABLE_FUNCTION":
+        function = node.get("function")
+        name = _lower(function.get("function_name")) if isinstance(function, dict) else "?"
+        if name not in _TABLE_FUNCTIONS:
+            raise QueryRefused(f"the table function {name}()")
+    elif _lower(node.get("function_name")) in _FUNCTIONS_REFUSED:
+        raise QueryRefused(f"the function {node['function_name']}()")
+    if kind in {"BASE_TABLE", "SHOW_REF"} and _FILE_LIKE.search(str(node.get("table_name"))):
+        raise QueryRefused(f"the file {node['table_name']} as a table")
+
+
+def _lower(name: object) -> str:
+    return name.lower() if isinstance(name, str) else ""
