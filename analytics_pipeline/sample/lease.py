@@ -5,7 +5,7 @@ Does not: starting and stopping itself (`server`).
 
 Beside the data folder stand `<name>.lease`, locked shared by every process that uses the server, so that the last one
 to leave stops it and a killed one leaves by itself; and `<name>.keep-running`, whose presence tells the last one to
-leave the server alone.
+leave the server alone. A server whose users were all killed runs on until the next one leaves, or until `stop`.
 """
 
 from __future__ import annotations

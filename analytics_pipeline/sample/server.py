@@ -86,9 +86,9 @@ class EmbeddedPostgres:
             SampleServerFailed: PostgreSQL refused; the message holds its own words.
         """
         with locked(self._lock, fcntl.LOCK_EX):
-            if not (self.data_dir / "PG_VERSION").exists():
+            if not self.data_dir.exists():
                 self._make_data_folder()
-            if not os.access(self.data_dir, os.R_OK | os.X_OK):
+            elif not os.access(self.data_dir, os.R_OK | os.W_OK | os.X_OK):
                 raise SampleFolderClosed(self.data_dir)
             self._link_socket()
             deadline = time.monotonic() + 60
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
                 link.unlink()
             link.symlink_to(self.data_dir)
         except OSError as error:
-            raise SampleFolderClosed(link) from error
+            raise SampleServerFailed("making a short name for the socket", link, str(error)) from error
 
 
 @contextmanager
@@ -259,5 +259,7 @@ def open_lock(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
+    except PermissionError as error:
         raise SampleFolderClosed(path.parent) from error
+    except OSError as error:
+        raise SampleServerFailed("making a lock file", path.parent, str(error)) from error

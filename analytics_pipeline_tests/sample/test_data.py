@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import LiteralString
 
 import psycopg
@@ -229,3 +231,24 @@ def test_evaluations_repeat_what_the_models_really_said(connection: psycopg.Conn
         "GROUP BY model ORDER BY avg(value) DESC"
     ).fetchall()
     assert ranking == [("nearest-neighbours",), ("logistic-regression",), ("naive-bayes",)]
+
+
+@pytest.mark.parametrize(
+    ("module", "cases", "result"),
+    [
+        (monitoring, "id", "result_id"),
+        (human_signals, "dataset_id", 'dataset_id, "Metric-Name"'),
+        (evaluation, "eval_id", "metric_id"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_queries_in_the_charters_run(
+    connection: psycopg.Connection, module: ModuleType, cases: str, result: str
+) -> None:
+    """They are what a dataset's definition is written from; the keys named beside them are unique."""
+    data.fill(connection, module.SOURCE, 0.1, NOON)
+    queries = re.findall(r"SELECT .*?\bFROM \w+", module.__doc__ or "", re.DOTALL)
+
+    assert len(queries) == 2
+    for query, key in zip(queries, (cases, result), strict=True):
+        assert value(connection, f"SELECT count(*) > 100 AND count(*) = count(DISTINCT ({key})) FROM ({query}) AS half")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from analytics_pipeline.errors import SampleServerFailed
+from analytics_pipeline.errors import SampleFolderClosed, SampleServerFailed
 from analytics_pipeline.sample import programs
 from analytics_pipeline.sample.lease import Lease, keep_running, let_stop, stop_if_unused
 from analytics_pipeline.sample.server import EmbeddedPostgres
@@ -229,6 +230,45 @@ def test_root_runs_the_server_as_the_owner_of_an_existing_folder(server: Embedde
 
 
 @as_root
+def test_a_folder_that_root_made_is_refused_by_name() -> None:
+    """An ordinary user after root: one sentence with the way out, and nothing broken."""
+    public = Path(tempfile.mkdtemp())
+    public.chmod(0o755)
+    server = EmbeddedPostgres(public / "postgres")
+    server.start()
+    server.stop()
+
+    said, saying = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(12345)
+            server.start()
+        except SampleFolderClosed as error:
+            os.write(saying, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(saying)
+    os.waitpid(child, 0)
+    with os.fdopen(said) as reader:
+        words = reader.read()
+
+    assert str(server.data_dir) in words
+    assert "ANALYTICS_HOME" in words
+    server.start()
+    assert ask(server, "SELECT 1") == 1
+    server.stop()
+    shutil.rmtree(public)
+
+
+def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(SampleServerFailed, match="file"):
+        EmbeddedPostgres(tmp_path / "file" / "postgres").start()
+
+
+@as_root
 def test_root_opens_no_folder_to_others(server: EmbeddedPostgres, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     modes = [folder.stat().st_mode for folder in tmp_path.parents]
@@ -256,4 +296,4 @@ def test_programs_in_a_closed_environment_are_copied_for_the_unprivileged_user(
         assert len(list(public.iterdir())) == 1
     finally:
         server.stop()
-        subprocess.run(["rm", "-r", str(public)], check=True)
+        shutil.rmtree(public)
