@@ -232,6 +232,23 @@ class UnpartitionedSelection(SyncError):
         super().__init__(f"{dataset} is not partitioned: it has no incremental_column. Sync it whole.")
 
 
+class DatasetFileInvalid(SyncError):
+    """A `defs.yaml` that does not describe a dataset."""
+
+    def __init__(self, file: str, problems: Iterable[tuple[int | None, str, str]]) -> None:
+        lines = [
+            f"{file}{f':{line}' if line else ''}: {key + ': ' if key else ''}{text}" for line, key, text in problems
+        ]
+        super().__init__("\n".join(lines))
+
+
+class ViewMissing(SyncError):
+    """A JOIN view was asked for before both of its tables were synced."""
+
+    def __init__(self, view: str, missing: Iterable[str]) -> None:
+        super().__init__(f"{view} does not exist yet: sync {' and '.join(missing) or 'its tables'} first.")
+
+
 class SourceUrlMissing(SyncError):
     """The environment variable with a dataset's connection string is not set."""
 

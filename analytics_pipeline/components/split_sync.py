@@ -1,0 +1,101 @@
+"""SplitSyncComponent: one `defs.yaml`, one dataset.
+
+Belongs here: from YAML to a checked spec, with errors that name file, line and fix.
+Does not: the assets (`sync_assets`), the meaning of the fields (`sync.spec`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import dagster as dg
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from analytics_pipeline.components.sync_assets import build_sync_assets
+from analytics_pipeline.errors import DatasetFileInvalid
+from analytics_pipeline.settings import SOURCE_URL_VARIABLES, sample_is_in_charge, source_url
+from analytics_pipeline.sync.spec import SplitSyncSpec, unknown_key_message
+
+logger = logging.getLogger(__name__)
+
+
+class SplitSyncAttributes(BaseModel):
+    """What stands under `attributes` in a `defs.yaml`: the fields of `SplitSyncSpec`, `name` being the folder's.
+
+    Deliberately unchecked: Dagster prints the offending input, which may hold a secret pasted into the wrong place.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+
+class SplitSyncComponent(dg.Component):
+    """Mirrors one Postgres source, as a dataset half and a results half, into the published store.
+
+    Args:
+        spec: the checked attributes.
+    """
+
+    def __init__(self, spec: SplitSyncSpec) -> None:
+        self.spec = spec
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """What Dagster reads the attributes into."""
+        return SplitSyncAttributes
+
+    @classmethod
+    def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> SplitSyncComponent:
+        """The component for a `defs.yaml`.
+
+        Raises:
+            DatasetFileInvalid: an attribute is missing, unknown or wrong; names file, line and fix.
+        """
+        written = attributes.model_extra or {} if attributes else {}
+        rendered = context.resolution_context.resolve_value(written)
+        return cls(_checked_spec(rendered, context))
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
+        """The dataset's assets and job; none where it is switched off or has no source."""
+        if not self.spec.enabled:
+            return dg.Definitions()
+        if not _has_source(self.spec.url):
+            logger.warning("Dataset %s is disabled: %s is not set.", self.spec.name, self.spec.url)
+            return dg.Definitions()
+        return build_sync_assets(self.spec)
+
+
+def _has_source(variable: str) -> bool:
+    return source_url(variable) is not None or (variable in SOURCE_URL_VARIABLES and sample_is_in_charge())
+
+
+def _checked_spec(attributes: Mapping[str, object], context: dg.ComponentLoadContext) -> SplitSyncSpec:
+    file = _defs_file(context)
+    problems = [
+        (_line_of(key, context), key, unknown_key_message(key, SplitSyncSpec.model_fields))
+        for key in attributes
+        if key not in SplitSyncSpec.model_fields
+    ]
+    if problems:
+        raise DatasetFileInvalid(str(file), problems)
+    try:
+        return SplitSyncSpec.model_validate({"name": context.path.name, **attributes})
+    except ValidationError as error:
+        found = [(".".join(map(str, item["loc"])), str(item["msg"])) for item in error.errors(include_input=False)]
+    raise DatasetFileInvalid(
+        str(file), [(_line_of(key, context), key, message.removeprefix("Value error, ")) for key, message in found]
+    )
+
+
+def _defs_file(context: dg.ComponentLoadContext) -> Path:
+    return context.path / "defs.yaml" if context.path.is_dir() else context.path
+
+
+def _line_of(key: str, context: dg.ComponentLoadContext) -> int | None:
+    tree = context.resolution_context.source_position_tree
+    attributes = tree.children.get("attributes") if tree else None
+    if attributes is None:
+        return None
+    place, _ = attributes.lookup_closest_and_path([key.partition(".")[0]] if key else [], None)
+    return place.start.line

@@ -1,0 +1,184 @@
+"""The assets and the job of one dataset, from its spec. Works without YAML, too.
+
+Belongs here: keys, groups, descriptions, the thin bodies, what a sync's outcome looks like in Dagster's events.
+Does not: how a dataset is synced (`sync.engine`).
+"""
+# No `from __future__ import annotations`: Dagster reads the context's annotation of assets built inside a function.
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import dagster as dg
+
+from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.partitions import partitions_of
+from analytics_pipeline.resources import AnalyticsResource
+from analytics_pipeline.store import Column, Manifest
+from analytics_pipeline.sync.engine import HalfOutcome, Selection, SyncOutcome
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.sync.summary import ViewSummary, summarize_view
+
+OWNERS = ["team:analytics"]
+REFRESH_TAG = "analytics_pipeline/refresh"
+"""Marks the jobs that `refresh_all_job` gathers."""
+
+_DESCRIPTIONS = {
+    Half.DATASET: "The records of `{name}`: one row a dataset_id, mirrored from Postgres.",
+    Half.RESULTS: "The results of `{name}`: what was measured about its records, mirrored from Postgres.",
+}
+
+
+def build_sync_assets(spec: SplitSyncSpec) -> dg.Definitions:
+    """The pair of mirrored tables, their JOIN view, and the job that refreshes them.
+
+    Args:
+        spec: of the dataset.
+
+    The definitions need the resource `analytics` (`AnalyticsResource`).
+    """
+    return dg.Definitions(assets=[_halves(spec), _view(spec)], jobs=[_refresh_job(spec)])
+
+
+def _halves(spec: SplitSyncSpec) -> dg.AssetsDefinition:
+    @dg.multi_asset(
+        name=f"{spec.name}_sync",
+        specs=[_half_spec(spec, half) for half in Half],
+        partitions_def=partitions_of(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        can_subset=True,
+    )
+    def sync_halves(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
+        with failing_plainly():
+            outcome = analytics.sync_job(spec, context.log.info).replace(_selection(spec, context))
+        for half in outcome.halves.values():
+            for key, rows in half.partitions.items():
+                if context.has_partition_key or context.has_partition_key_range:
+                    _add_partition_rows(context, half.table, key, rows)
+            yield dg.MaterializeResult(asset_key=half.table, metadata=half_metadata(half, outcome.manifest))
+
+    return sync_halves
+
+
+def _view(spec: SplitSyncSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=spec.view,
+        deps=[spec.table(half) for half in Half],
+        group_name=spec.name,
+        owners=OWNERS,
+        kinds={"duckdb", "sql"},
+        description=f"Results of `{spec.name}` joined with their records: a view, always as fresh as its two tables.",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def joined_view(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with failing_plainly():
+            summary = summarize_view(analytics.store(), spec)
+        context.log.info("%s: %d rows, %d results without a record", spec.view, summary.rows, summary.orphans)
+        return dg.MaterializeResult(metadata=view_metadata(summary))
+
+    return joined_view
+
+
+def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
+    @dg.op(name=f"refresh_{spec.name}", description=f"Replaces what changed in the source of `{spec.name}`.")
+    def refresh(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+        with failing_plainly():
+            outcome = analytics.sync_job(spec, context.log.info).refresh()
+            if not outcome.halves:
+                context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
+                return
+            summary = summarize_view(analytics.store(), spec)
+        for event in _events(spec, outcome, summary):
+            context.log_event(event)
+
+    @dg.job(
+        name=f"{spec.name}_refresh_job",
+        description=f"Compares `{spec.name}` with its source, partition by partition, and replaces what differs.",
+        tags={REFRESH_TAG: spec.name},
+    )
+    def refresh_job() -> None:
+        refresh()
+
+    return refresh_job
+
+
+def _events(spec: SplitSyncSpec, outcome: SyncOutcome, summary: ViewSummary) -> Iterator[dg.AssetMaterialization]:
+    """One event a replaced partition; a run with range tags would mark every partition of the range."""
+    partitions = partitions_of(spec)
+    for half in outcome.halves.values():
+        metadata = half_metadata(half, outcome.manifest)
+        if partitions is None:
+            yield dg.AssetMaterialization(half.table, metadata=metadata)
+            continue
+        for key, rows in half.partitions.items():
+            if partitions.has_partition_key(key):
+                yield dg.AssetMaterialization(
+                    half.table, partition=key, metadata={**metadata, "dagster/partition_row_count": rows}
+                )
+    yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
+
+
+def _half_spec(spec: SplitSyncSpec, half: Half) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        spec.table(half),
+        description=_DESCRIPTIONS[half].format(name=spec.name),
+        group_name=spec.name,
+        owners=OWNERS,
+        kinds={"postgres", "parquet"},
+        metadata={"source_variable": spec.url, "query": dg.MetadataValue.md(f"```sql\n{spec.query(half)}\n```")},
+        skippable=True,
+    )
+
+
+def _selection(spec: SplitSyncSpec, context: dg.AssetExecutionContext) -> Selection:
+    halves = frozenset(half for half in Half if dg.AssetKey(spec.table(half)) in context.selected_asset_keys)
+    partitions = partitions_of(spec)
+    if partitions is None:
+        return Selection(halves)
+    keys = frozenset(context.partition_keys)
+    everything = frozenset(partitions.get_partition_keys())
+    return Selection(halves, None if keys == everything else keys)
+
+
+def _add_partition_rows(context: dg.AssetExecutionContext, table: str, key: str, rows: int) -> None:
+    if key in context.partition_keys:
+        context.add_asset_metadata({"dagster/partition_row_count": rows}, asset_key=table, partition_key=key)
+
+
+@contextmanager
+def failing_plainly() -> Iterator[None]:
+    """Turn our own refusals into a run failure with their sentence, and nothing else, on top."""
+    try:
+        yield
+    except AnalyticsError as error:
+        raise dg.Failure(description=str(error), metadata={"error": type(error).__name__}) from error
+
+
+def half_metadata(half: HalfOutcome, manifest: Manifest) -> Mapping[str, dg.MetadataValue]:
+    """What Dagster shows of a mirrored table after a sync."""
+    table = manifest.tables[half.table]
+    return {
+        "dagster/row_count": dg.MetadataValue.int(table.rows),
+        "dagster/column_schema": column_schema(table.columns),
+        "rows_read": dg.MetadataValue.int(half.rows),
+        "partitions_replaced": dg.MetadataValue.int(len(half.partitions)),
+        "bytes_written": dg.MetadataValue.int(half.bytes),
+        "seconds": dg.MetadataValue.float(round(half.seconds, 3)),
+        "read_tier": dg.MetadataValue.text(half.tier.value),
+        "store_version": dg.MetadataValue.int(manifest.version),
+    }
+
+
+def view_metadata(summary: ViewSummary) -> Mapping[str, dg.MetadataValue]:
+    """What Dagster shows of a JOIN view."""
+    return {
+        "dagster/row_count": dg.MetadataValue.int(summary.rows),
+        "dagster/column_schema": column_schema(summary.columns),
+        "results_without_record": dg.MetadataValue.int(summary.orphans),
+    }
+
+
+def column_schema(columns: tuple[Column, ...]) -> dg.TableSchemaMetadataValue:
+    """Columns as Dagster's UI lists them."""
+    return dg.MetadataValue.table_schema(
+        dg.TableSchema([dg.TableColumn(column.name, column.type) for column in columns])
+    )

@@ -1,0 +1,29 @@
+"""The Dagster code location: everything under `defs/`, bound to the resources of this home.
+
+Belongs here: loading definitions, binding resources, the executor. Does not: any definition of its own.
+"""
+
+from pathlib import Path
+
+import dagster as dg
+
+import analytics_pipeline.defs
+from analytics_pipeline.components.refresh_all import refresh_all_job
+from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
+
+
+def _definitions() -> dg.Definitions:
+    loaded = dg.load_defs(analytics_pipeline.defs, project_root=Path(__file__).parents[1])
+    everything = refresh_all_job(loaded)
+    return dg.Definitions.merge(
+        loaded,
+        dg.Definitions(
+            jobs=[everything] if everything else [],
+            resources={"analytics": AnalyticsResource(), "published": PublishedStoreResource()},
+            # One process a step costs seconds of CPU each; a sync's own threads are what keeps both cores busy.
+            executor=dg.in_process_executor,
+        ),
+    )
+
+
+defs = _definitions()

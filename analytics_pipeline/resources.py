@@ -1,0 +1,84 @@
+"""Resources: what assets need of their surroundings, as plain core objects.
+
+Belongs here: the store and the sources of this home; a read-only door to the published catalog for users' own assets.
+Does not: anything an asset does with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+from dagster_duckdb import DuckDBResource
+
+from analytics_pipeline.errors import SourceUrlMissing, StoreNotFound
+from analytics_pipeline.sample import sources
+from analytics_pipeline.settings import Home, find_home
+from analytics_pipeline.store import Store, create_store
+from analytics_pipeline.store.schema import literal
+from analytics_pipeline.sync.engine import SyncJob
+from analytics_pipeline.sync.spec import SplitSyncSpec
+
+
+class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The home of this code location: its published store, and where its datasets come from.
+
+    Args:
+        home_path: the home's folder; None finds it, see `settings.find_home`.
+    """
+
+    home_path: str | None = None
+
+    def home(self) -> Home:
+        """The home; found anew at each call, so that the environment of the run decides."""
+        return Home(Path(self.home_path).resolve(), "configured") if self.home_path else find_home()
+
+    def store(self) -> Store:
+        """The published store, made where there is none yet."""
+        return create_store(self.home().store)
+
+    def sync_job(self, spec: SplitSyncSpec, log: Callable[[str], None]) -> SyncJob:
+        """What syncs a dataset into the store.
+
+        Raises:
+            SourceUrlMissing: the dataset's variable is not set, and no sample answers for it.
+            SampleError: the sample answers for it and cannot be started.
+        """
+        home = self.home()
+        log(f"Home: {home}")
+        url = sources.resolve(spec.url, home)
+        if url is None:
+            raise SourceUrlMissing(spec.name, spec.url)
+        return SyncJob(spec, url, self.store(), log)
+
+
+class PublishedStoreResource(DuckDBResource):
+    """The published catalog as a DuckDB resource that only reads, for users' own assets.
+
+    dagster-duckdb's own resource opens its file read-write, which keeps every other reader out. This one attaches the
+    newest version read-only and makes it the default, so that tables go by their plain names. Each connection sees
+    one version, whole; a connection that stays open does not see later ones.
+
+    Args:
+        database: path of a `catalog.duckdb`; empty finds the one of this home.
+    """
+
+    database: str = ""
+
+    @contextmanager
+    def get_connection(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of its own on the newest version.
+
+        Raises:
+            StoreNotFound: nothing was published yet.
+        """
+        catalog = Path(self.database) if self.database else find_home().store / "catalog.duckdb"
+        if not catalog.exists():
+            raise StoreNotFound(str(catalog.parent))
+        with duckdb.connect(config=self.connection_config) as connection:
+            connection.execute(f"ATTACH {literal(str(catalog.resolve()))} AS store (READ_ONLY)")
+            connection.execute("USE store")
+            yield connection
