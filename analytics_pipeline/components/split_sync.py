@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+import analytics_pipeline.defs
 from analytics_pipeline.components.sync_assets import build_sync_assets
 from analytics_pipeline.errors import DatasetFileInvalid
 from analytics_pipeline.settings import SOURCE_URL_VARIABLES, sample_is_in_charge, source_url
@@ -99,3 +100,10 @@ def _line_of(key: str, context: dg.ComponentLoadContext) -> int | None:
         return None
     place, _ = attributes.lookup_closest_and_path([key.partition(".")[0]] if key else [], None)
     return place.start.line
+
+
+def load_specs() -> list[SplitSyncSpec]:
+    """The specs of all enabled datasets of this code location, by name."""
+    tree = dg.ComponentTree.from_module(defs_module=analytics_pipeline.defs, project_root=Path(__file__).parents[2])
+    found = [component.spec for component in tree.get_all_components(of_type=SplitSyncComponent)]
+    return sorted((spec for spec in found if spec.enabled), key=lambda spec: spec.name)

@@ -22,6 +22,9 @@ OWNERS = ["team:analytics"]
 REFRESH_TAG = "analytics_pipeline/refresh"
 """Marks the jobs that `refresh_all_job` gathers."""
 
+READABLE_CONSOLE = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
+"""Run config: on a terminal only what a person wants to read; every event is in the event log anyway."""
+
 _DESCRIPTIONS = {
     Half.DATASET: "The records of `{name}`: one row a dataset_id, mirrored from Postgres.",
     Half.RESULTS: "The results of `{name}`: what was measured about its records, mirrored from Postgres.",
@@ -94,6 +97,7 @@ def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
         name=f"{spec.name}_refresh_job",
         description=f"Compares `{spec.name}` with its source, partition by partition, and replaces what differs.",
         tags={REFRESH_TAG: spec.name},
+        config=READABLE_CONSOLE,
     )
     def refresh_job() -> None:
         refresh()

@@ -97,7 +97,7 @@ def sweep(layout: Layout, grace: timedelta) -> Swept:
         stages = sweep_stages(layout)
         current = load_manifest(layout)
         now = datetime.now(UTC)
-        expired = tuple(item.path for item in current.retired if item.retired_at + grace <= now)
+        expired = tuple(item.path for item in current.retired if now - item.retired_at >= grace)
         if expired:
             current = current.without_retired(expired, now)
             _advance(layout, current)

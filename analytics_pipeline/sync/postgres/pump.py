@@ -68,8 +68,10 @@ class Pump:
             return batch
 
     def close(self, grace: float = 5.0) -> None:
-        """Stop the readers: cancel those that still run and wait for them, but no longer than `grace` seconds."""
+        """Stop the readers: cancel those that still run and wait for them, but no longer than `grace` seconds, once."""
         with self._changed:
+            if self._closed:
+                return
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()

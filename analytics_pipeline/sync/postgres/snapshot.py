@@ -16,8 +16,10 @@ import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 from pydantic import SecretStr
 
+from analytics_pipeline.errors import SourceStalled
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
 from analytics_pipeline.sync.postgres.failures import Source, source_of, translated
+from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import LOCK_TIMEOUT, connect, connect_adbc, settings_sql
 from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
 
@@ -80,7 +82,12 @@ class Snapshot:
 
 @contextmanager
 def open_snapshot(
-    url: SecretStr, queries: Sequence[str], *, query_timeout: float | None, on_notice: Callable[[str], None]
+    url: SecretStr,
+    queries: Sequence[str],
+    *,
+    query_timeout: float | None,
+    on_notice: Callable[[str], None],
+    stall_timeout: float = 300.0,
 ) -> Iterator[Snapshot]:
     """Lock everything that the queries read, then export a snapshot and hold it open.
 
@@ -89,23 +96,38 @@ def open_snapshot(
         queries: all that will be read in the snapshot.
         query_timeout: seconds a statement may take, None for no limit.
         on_notice: told what could not be locked, and why.
+        stall_timeout: seconds after which an answer that does not come is given up.
 
     Raises:
         SourceError: no connection, a wrong query, or a table that stayed locked by another session.
     """
-    coordinator = connect(url, query_timeout=query_timeout)
     try:
-        tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
-        for table in tables:
-            if reason := _why_not(table):
-                on_notice(reason)
-        lockable = tuple(table for table in tables if _why_not(table) is None)
-        with translated(url):
-            exported = _export(coordinator, lockable)
-        yield Snapshot(exported, url, lockable, query_timeout)
+        coordinator, exported, tables = within(
+            stall_timeout, lambda: _coordinate(url, queries, query_timeout), lambda late: late[0].close()
+        )
+    except Stalled:
+        raise SourceStalled(str(source_of(url)), stall_timeout) from None
+    try:
+        for reason in filter(None, map(_why_not, tables)):
+            on_notice(reason)
+        yield Snapshot(exported, url, tuple(table for table in tables if _why_not(table) is None), query_timeout)
     finally:
         # No ROLLBACK first: it would wait for an answer that a frozen network never brings.
         coordinator.close()
+
+
+def _coordinate(
+    url: SecretStr, queries: Sequence[str], query_timeout: float | None
+) -> tuple[psycopg.Connection, str, list[BaseTable]]:
+    coordinator = connect(url, query_timeout=query_timeout)
+    try:
+        # In the order of their oids, so that two refreshes never wait for each other.
+        tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
+        with translated(url):
+            return coordinator, _export(coordinator, [t for t in tables if _why_not(t) is None]), tables
+    except BaseException:
+        coordinator.close()
+        raise
 
 
 def _export(coordinator: psycopg.Connection, tables: Sequence[BaseTable]) -> str:

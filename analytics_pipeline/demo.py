@@ -1,0 +1,106 @@
+"""`make demo`: fill the store from every dataset's source, then show that the store holds what Postgres holds.
+
+Belongs here: the script of the first five minutes. Does not: anything that a production run needs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import SecretStr
+
+from analytics_pipeline.components.split_sync import load_specs
+from analytics_pipeline.errors import AnalyticsError, SourceUrlMissing
+from analytics_pipeline.sample import sources
+from analytics_pipeline.settings import Home, find_home, sample_is_in_charge
+from analytics_pipeline.store import Store, open_store
+from analytics_pipeline.sync.postgres.counts import count_rows
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+
+
+class TableCount(NamedTuple):
+    """Rows of a table here and there."""
+
+    table: str
+    postgres: int
+    store: int
+    partitions: int
+
+
+def main() -> int:
+    """Run the demo; 0 if every table of the store has the rows of its source."""
+    home = find_home()
+    _say(f"Home: {home}")
+    try:
+        urls = _urls(home)
+        if _refresh() != 0:
+            return 1
+        counts = _counts(open_store(home.store), urls)
+    except AnalyticsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    _say("", *_table(counts), "")
+    wrong = [count.table for count in counts if count.postgres != count.store]
+    if wrong:
+        _say(f"Not equal: {', '.join(wrong)}. Did the source change meanwhile? Run make demo again.")
+        return 1
+    _say("Every table holds what Postgres holds. Look at it with `make sql`, or in Dagster's UI:")
+    _say("  make dev   (then open http://localhost:3000)")
+    return 0
+
+
+def _urls(home: Home) -> Sequence[tuple[SplitSyncSpec, SecretStr]]:
+    """Every dataset with its source; the sample server stays up as long as this process."""
+    if sample_is_in_charge():
+        _say("Sources: an embedded PostgreSQL with sample data, because no source's variable is set. Starting …")
+    else:
+        _say("Sources: the databases that your variables name.")
+    found = []
+    for spec in load_specs():
+        url = sources.resolve(spec.url, home)
+        if url is None:
+            raise SourceUrlMissing(spec.name, spec.url)
+        found.append((spec, url))
+    return found
+
+
+def _refresh() -> int:
+    hush = "ignore:Function `job_execute_command` is superseded"  # the newer command needs one more package
+    dagster = [sys.executable, "-W", hush, "-m", "dagster"]
+    job = ["job", "execute", "-m", "analytics_pipeline.definitions", "-j", "refresh_all_job"]
+    return subprocess.run([*dagster, *job], check=False).returncode
+
+
+def _counts(store: Store, urls: Iterable[tuple[SplitSyncSpec, SecretStr]]) -> Sequence[TableCount]:
+    tables = store.manifest().tables
+    return [
+        TableCount(
+            spec.table(half),
+            count_rows(url, spec.query(half)),
+            int(store.query(f'SELECT count(*) FROM "{spec.table(half)}"').item()),
+            len(tables[spec.table(half)].partitions),
+        )
+        for spec, url in urls
+        for half in Half
+    ]
+
+
+def _table(counts: Sequence[TableCount]) -> Sequence[str]:
+    lines = [f"{'table':<24}{'Postgres':>12}{'store':>12}{'partitions':>12}"]
+    lines += [f"{c.table:<24}{c.postgres:>12,}{c.store:>12,}{c.partitions:>12,}" for c in counts]
+    return lines
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    if Path("workspace.yaml").is_file():
+        sys.exit(main())
+    sys.exit("Run this from the project's folder, where workspace.yaml is.")
