@@ -121,7 +121,10 @@ def _prepare(connection: psycopg.Connection, query: str) -> pq.abc.PGresult:
     encoding = connection.info.encoding
     for result in (raw.prepare(b"", query.encode(encoding)), raw.describe_prepared(b"")):
         if result.status != pq.ExecStatus.COMMAND_OK:
-            raise psycopg.errors.error_from_result(result, encoding=encoding)
+            error = psycopg.errors.error_from_result(result, encoding=encoding)
+            if isinstance(error, psycopg.errors.FeatureNotSupported):
+                raise SourceQueryRefused(str(error.diag.message_primary), "Write one SELECT that changes nothing.")
+            raise error
     if result.nparams:
         raise SourceQueryRefused("it has parameters ($1)", "Write the values into the query.")
     return result

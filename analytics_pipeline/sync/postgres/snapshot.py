@@ -4,6 +4,8 @@ Belongs here: locking what the queries read before the snapshot exists, exportin
 Does not: which columns or rows are read (`readers`).
 
 TRUNCATE and rewriting ALTERs ignore snapshots: without the locks a half read after one would be empty, with no error.
+With them, such a statement waits until the snapshot is let go. A session that joins while it waits would queue behind
+it for ever; it fails with `SourceLocked` instead, which is transient: the statement gets its turn, a retry the new rows.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from analytics_pipeline.errors import SourceStalled
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
 from analytics_pipeline.sync.postgres.failures import Source, source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
-from analytics_pipeline.sync.postgres.session import LOCK_TIMEOUT, connect, connect_adbc, settings_sql
+from analytics_pipeline.sync.postgres.session import connect, connect_adbc, settings_sql
 from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
 
 _LOCKABLE = ("r", "p", "v")
+_JOINED_LOCK_TIMEOUT = 1.0
+"""A joined session waits for a lock only behind somebody who waits for the coordinator's: more patience is no use."""
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
@@ -76,7 +80,7 @@ class Snapshot:
         return connection
 
     def _join(self) -> tuple[str, str]:
-        settings = settings_sql(self.query_timeout, LOCK_TIMEOUT, scope="transaction")
+        settings = settings_sql(self.query_timeout, _JOINED_LOCK_TIMEOUT, scope="transaction")
         return f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}", settings
 
 
