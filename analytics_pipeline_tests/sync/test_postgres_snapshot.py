@@ -30,8 +30,8 @@ REWRITES = (
 )
 
 
-def opened(url: str, *queries: str) -> AbstractContextManager[Snapshot]:
-    return open_snapshot(SecretStr(url), queries, query_timeout=60, on_notice=pytest.fail)
+def opened(url: str, *queries: str, connections: int = 0) -> AbstractContextManager[Snapshot]:
+    return open_snapshot(SecretStr(url), queries, query_timeout=60, on_notice=pytest.fail, connections=connections)
 
 
 def request(url: str, query: str, tier: Tier) -> ReadRequest:
@@ -68,7 +68,7 @@ def test_a_rewrite_by_another_session_waits_until_the_pair_is_read(
     execute(postgres_url, *PAIR)
     rewrite = threading.Thread(target=execute, args=(postgres_url, *statements))
     with (
-        opened(postgres_url, DATASET, RESULT) as snapshot,
+        opened(postgres_url, DATASET, RESULT, connections=4) as snapshot,
         stream(snapshot, request(postgres_url, DATASET, tier), on_notice=pytest.fail) as dataset,
         stream(snapshot, request(postgres_url, RESULT, tier), on_notice=pytest.fail) as result,
     ):
@@ -98,10 +98,26 @@ def test_a_read_that_starts_behind_a_waiting_rewrite_fails_soon_and_can_be_retri
         assert count(snapshot, RESULT, tier) == 5
 
 
-def test_rows_committed_later_are_not_in_the_snapshot(postgres_url: str) -> None:
+def test_spare_connections_read_on_behind_a_waiting_rewrite(postgres_url: str) -> None:
+    """Otherwise a source that is truncated and reloaded every minute can hardly ever be mirrored."""
+    execute(postgres_url, *PAIR)
+    wanted = [request(postgres_url, query, Tier.STREAM) for query in (DATASET, RESULT)]
+    rewrite = threading.Thread(target=execute, args=(postgres_url, *REWRITES[0]))
+    with opened(postgres_url, DATASET, RESULT, connections=3) as snapshot:
+        rewrite.start()
+        until(lambda: waiting(postgres_url) == 1)
+        for each in wanted:
+            with stream(snapshot, each, on_notice=pytest.fail) as rows:
+                assert sum(batch.num_rows for batch in rows) == 1000
+        assert waiting(postgres_url) == 1
+    rewrite.join()
+
+
+@pytest.mark.parametrize("connections", [0, 3])
+def test_rows_committed_later_are_not_in_the_snapshot(postgres_url: str, connections: int) -> None:
     """Otherwise the halves of a pair are of different moments."""
     execute(postgres_url, *PAIR)
-    with opened(postgres_url, DATASET) as snapshot:
+    with opened(postgres_url, DATASET, connections=connections) as snapshot:
         execute(postgres_url, "INSERT INTO dataset VALUES (-1)", "DELETE FROM dataset WHERE dataset_id > 500")
         assert [count(snapshot, DATASET, tier) for tier in Tier] == [1000, 1000, 1000]
 
