@@ -86,19 +86,19 @@ def _nodes(tree: object) -> Iterator[Mapping[str, object]]:
 
 
 def _check_node(node: Mapping[str, object]) -> None:
-    kind = node.get("type")
-    if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _QUERY_NODES:
+    kind = _text(node.get("type"))  # of a constant it is no text, but the type's own node
+    if kind.endswith("_NODE") and kind not in _QUERY_NODES:
         raise QueryRefused(f"a {kind.removesuffix('_QUERY_NODE').removesuffix('_NODE')} inside the query")
     if kind == "TABLE_FUNCTION":
         function = node.get("function")
-        name = _lower(function.get("function_name")) if isinstance(function, dict) else "?"
+        name = _text(function.get("function_name")).lower() if isinstance(function, dict) else "?"
         if name not in _TABLE_FUNCTIONS:
             raise QueryRefused(f"the table function {name}()")
-    elif _lower(node.get("function_name")) in _FUNCTIONS_REFUSED:
+    elif _text(node.get("function_name")).lower() in _FUNCTIONS_REFUSED:
         raise QueryRefused(f"the function {node['function_name']}()")
     if kind in {"BASE_TABLE", "SHOW_REF"} and _FILE_LIKE.search(str(node.get("table_name"))):
         raise QueryRefused(f"the file {node['table_name']} as a table")
 
 
-def _lower(name: object) -> str:
-    return name.lower() if isinstance(name, str) else ""
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

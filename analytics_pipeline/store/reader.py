@@ -59,12 +59,13 @@ class SqlSession:
 
     def __init__(self, layout: Layout, manifest: Manifest, *, memory_limit: str = DEFAULT_MEMORY) -> None:
         self.version = manifest.version
+        self._files = [f"{layout.root}/{file.path}" for file in manifest.live_files]
         folder = Path(tempfile.mkdtemp(prefix="analytics-query-"))
         self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
         try:
             self._attach(layout, manifest, folder)
-            self._seal(layout, manifest, folder, memory_limit)
+            self._seal(folder, memory_limit)
         except BaseException:
             self.close()
             raise
@@ -78,9 +79,8 @@ class SqlSession:
         if not attach_catalog(self._connection, own, manifest.version, layout):
             raise QueryFailed(f"DuckDB cannot open the catalog of version {manifest.version}.")
 
-    def _seal(self, layout: Layout, manifest: Manifest, folder: Path, memory_limit: str) -> None:
-        root = f"{layout.root}/"
-        files = ", ".join(literal(root + file.path) for file in manifest.live_files)
+    def _seal(self, folder: Path, memory_limit: str) -> None:
+        files = ", ".join(literal(path) for path in self._files)
         for statement in (
             "SET GLOBAL TimeZone = 'UTC'",
             f"SET memory_limit = {literal(memory_limit)}",
@@ -113,18 +113,23 @@ class SqlSession:
             cursor.execute("USE store")  # not inherited by a cursor
             check_select(cursor, sql)
             with _time_limit(cursor, timeout):
-                table = _run(cursor, sql, params)
+                try:
+                    table = _run(cursor, sql, params)
+                except (QueryFailed, QueryRefused) as error:
+                    if self._is_swept():
+                        raise StaleReader from error
+                    raise
         return _data_frame(table)
+
+    def _is_swept(self) -> bool:
+        """Whether a file of this version is gone; DuckDB's own words for it differ from version to version."""
+        return not all(Path(path).exists() for path in self._files)
 
 
 def _run(cursor: duckdb.DuckDBPyConnection, sql: str, params: Parameters) -> pa.Table:
     try:
         reader = cursor.sql(sql, params=params).to_arrow_reader(_BATCH_ROWS)  # execute() would copy every row once more
         return _within_limit(reader)
-    except duckdb.IOException as error:
-        if "No such file" in str(error):
-            raise StaleReader from error
-        raise QueryFailed(str(error)) from error
     except duckdb.PermissionException as error:
         raise QueryRefused(str(error).splitlines()[0]) from error
     except (duckdb.Error, pa.ArrowException, RuntimeError, ValueError) as error:

@@ -1,0 +1,127 @@
+"""Commands on the published store: `python -m analytics_pipeline.store status|sweep|sql`.
+
+Belongs here: arguments, the words on the terminal, the SQL prompt. Does not: anything that the store itself does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+
+import polars as pl
+
+from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.settings import Home, find_home
+from analytics_pipeline.store.manifest import Manifest
+from analytics_pipeline.store.store import Store, open_store
+
+_PROMPT = "sql> "
+_SHOWN_ROWS = 40
+_HELP = "One SELECT, ended by ; (SHOW TABLES; and DESCRIBE table; tell what there is). Leave with Ctrl-D or \\q."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m analytics_pipeline.store", description="The published store.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("status", help="tables, their sizes, version and last commit")
+    commands.add_parser("sweep", help="remove what dead processes left, and files past their grace")
+    sql = commands.add_parser("sql", help="a read-only SQL prompt")
+    sql.add_argument("-c", dest="query", metavar="SELECT", help="run one query and leave")
+    chosen = parser.parse_args(arguments)
+    try:
+        home = find_home()
+        sys.stderr.write(f"Home: {home}\n")
+        store = open_store(home.store)
+        try:
+            return _run(chosen, store, home)
+        finally:
+            store.close()
+    except AnalyticsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+
+
+def _run(chosen: argparse.Namespace, store: Store, home: Home) -> int:
+    if chosen.command == "status":
+        sys.stdout.write(status_text(store.manifest(), home))
+    elif chosen.command == "sweep":
+        swept = store.sweep()
+        sys.stdout.write(
+            f"Removed {len(swept.stages)} dead stages, {len(swept.expired)} files past their grace, "
+            f"{len(swept.orphans)} unlisted files.\n"
+        )
+    elif chosen.query is not None:
+        sys.stdout.write(_shown(store.query(chosen.query)))
+    else:
+        prompt(store, _typed_lines(), sys.stdout.write)
+    return 0
+
+
+def status_text(manifest: Manifest, home: Home) -> str:
+    """The state of a store, as a table of its tables."""
+    lines = [f"{'table':<32}{'rows':>14}{'partitions':>12}{'files':>8}{'MiB':>11}"]
+    for table in manifest.tables.values():
+        size = sum(file.bytes for file in table.files) / 2**20
+        files = sum(1 for _ in table.files)
+        lines.append(f"{table.name:<32}{table.rows:>14,}{len(table.partitions):>12,}{files:>8,}{size:>11,.1f}")
+    lines.extend(f"{view.name:<32}{f'{view.left} joined with {view.right}':>45}" for view in manifest.views.values())
+    committed = f"{manifest.committed_at:%Y-%m-%d %H:%M:%S} UTC" if manifest.committed_at else "never"
+    waiting = sum(item.bytes for item in manifest.retired) / 2**20
+    lines.append(f"Version {manifest.version}, last commit {committed}.")
+    if manifest.retired:
+        lines.append(f"{len(manifest.retired):,} replaced files ({waiting:,.1f} MiB) wait for their grace to pass.")
+    lines.append(f"Any DuckDB opens it: duckdb -readonly {home.store / 'catalog.duckdb'}")
+    return "\n".join(lines) + "\n"
+
+
+def prompt(store: Store, lines: Iterator[str], write: Callable[[str], object]) -> None:
+    """Answer statements until the lines end; an error is a sentence, and the next statement is another one."""
+    write(f"{_HELP}\n")
+    for statement in statements(lines):
+        try:
+            write(_shown(store.query(statement)))
+        except AnalyticsError as error:
+            write(f"{error}\n")
+        except KeyboardInterrupt:
+            write("Interrupted.\n")
+
+
+def statements(lines: Iterator[str]) -> Iterator[str]:
+    """The statements in lines of input: each ends with a line that ends with `;`, all of them with a word of leave."""
+    begun: list[str] = []
+    for line in lines:
+        if line.strip() in {"\\q", ".quit", "exit", "quit"} and not begun:
+            return
+        if line.strip() or begun:
+            begun.append(line)
+        if line.rstrip().endswith(";"):
+            yield "\n".join(begun)
+            begun.clear()
+    if begun:
+        yield "\n".join(begun)
+
+
+def _typed_lines() -> Iterator[str]:
+    import readline  # noqa: F401, PLC0415 — gives input() its history; loading it changes the terminal
+
+    while True:
+        try:
+            yield input(_PROMPT)
+        except EOFError:
+            sys.stdout.write("\n")
+            return
+        except KeyboardInterrupt:
+            sys.stdout.write("\n")
+
+
+def _shown(rows: pl.DataFrame) -> str:
+    with pl.Config(
+        tbl_rows=_SHOWN_ROWS, tbl_cols=-1, fmt_str_lengths=60, tbl_width_chars=160, tbl_hide_dataframe_shape=True
+    ):
+        return f"{rows}\n{rows.height:,} row{'' if rows.height == 1 else 's'}\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

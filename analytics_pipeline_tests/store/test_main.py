@@ -1,0 +1,112 @@
+"""The commands on the store: what they print, and how they fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from analytics_pipeline.store import JoinView, Store, create_store
+from analytics_pipeline_tests.store.scenario import facts, publish
+
+
+def run(home: Path, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "analytics_pipeline.store", *arguments],
+        env={**os.environ, "ANALYTICS_HOME": str(home)},
+        input=typed,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with three facts in its store."""
+    store = create_store(tmp_path / "home" / "store")
+    view = JoinView("joined", "facts", "notes", "id", "note", "inner")
+    publish(store, {"facts": {"d0": facts(1, 2), "d1": facts(3)}, "notes": {"all": facts(1)}}, views=[view])
+    publish(store, {"facts": {"d0": facts(1, 2)}})
+    store.close()
+    return tmp_path / "home"
+
+
+def test_status_lists_tables_version_and_last_commit(home: Path) -> None:
+    """The first question after a night of syncs."""
+    done = run(home, "status")
+    assert done.returncode == 0
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines()}
+    assert lines["facts"][:4] == ["facts", "3", "2", "2"]
+    assert lines["joined"] == ["joined", "facts", "joined", "with", "notes"]
+    assert "Version 2, last commit 20" in done.stdout
+    assert "1 replaced files" in done.stdout
+    assert f"duckdb -readonly {home / 'store' / 'catalog.duckdb'}" in done.stdout
+    assert f"Home: {home} (ANALYTICS_HOME)" in done.stderr
+
+
+def test_sweep_says_what_it_removed(home: Path) -> None:
+    """A disk that fills up is looked into with this."""
+    (home / "store" / "staging" / "dead").mkdir()
+    done = run(home, "sweep")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "Removed 1 dead stages, 0 files past their grace, 0 unlisted files.\n",
+    )
+
+
+def test_one_query_from_the_command_line(home: Path) -> None:
+    """Scripts read one figure."""
+    done = run(home, "sql", "-c", "SELECT count(*) AS n FROM facts")
+    assert done.returncode == 0
+    assert "│ 3   │" in done.stdout
+    assert "1 row\n" in done.stdout
+
+
+def test_prompt_answers_statements_and_survives_errors(home: Path) -> None:
+    """A typing mistake must not end the session, and a statement may span lines."""
+    done = run(
+        home, "sql", typed="SELECT nope;\n\nSELECT count(*) + 40 AS n\nFROM facts;\nDROP VIEW facts;\nSHOW TABLES;\n"
+    )
+    assert done.returncode == 0
+    assert "Binder Error" in done.stdout
+    assert "│ 43  │" in done.stdout
+    assert "Refused: a DROP statement" in done.stdout
+    assert "│ joined" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("typed", ["\\q\nSELECT 77;\n", "exit\nSELECT 77;\n", ""])
+def test_prompt_is_left_by_word_or_end_of_input(home: Path, typed: str) -> None:
+    """Nobody should be locked into a prompt."""
+    done = run(home, "sql", typed=typed)
+    assert done.returncode == 0
+    assert "77" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["sql", "-c", "DROP VIEW facts"], ["sql", "-c", "SELECT nope"]])
+def test_error_is_one_sentence_and_exit_code_1(home: Path, arguments: list[str]) -> None:
+    """A script must notice a failed query."""
+    done = run(home, *arguments)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_without_a_store_the_way_out_is_named(tmp_path: Path) -> None:
+    """The first command of a new user often comes before the first sync."""
+    done = run(tmp_path / "nothing", "status")
+    assert done.returncode == 1
+    assert "There is no store at" in done.stderr
+
+
+def test_status_of_an_empty_store(tmp_path: Path) -> None:
+    """Before the first commit there is no time of one."""
+    store: Store = create_store(tmp_path / "store")
+    store.close()
+    assert "Version 0, last commit never." in run(tmp_path, "status").stdout
