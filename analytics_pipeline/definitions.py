@@ -3,17 +3,16 @@
 Belongs here: loading definitions, binding resources, the executor. Does not: any definition of its own.
 """
 
-from pathlib import Path
-
 import dagster as dg
 
 import analytics_pipeline.defs
+from analytics_pipeline.components import load_datasets
 from analytics_pipeline.components.refresh_all import refresh_all_job
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 
 
 def _definitions() -> dg.Definitions:
-    loaded = dg.load_defs(analytics_pipeline.defs, project_root=Path(__file__).parents[1])
+    loaded = load_datasets(analytics_pipeline.defs)
     everything = refresh_all_job(loaded)
     return dg.Definitions.merge(
         loaded,

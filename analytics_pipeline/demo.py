@@ -11,10 +11,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import dagster as dg
 from pydantic import SecretStr
 
-from analytics_pipeline.components.split_sync import load_specs
-from analytics_pipeline.errors import AnalyticsError, SourceUrlMissing
+import analytics_pipeline.defs
+from analytics_pipeline.components import SplitSyncComponent
+from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.sample import sources
 from analytics_pipeline.settings import Home, find_home, sample_is_in_charge
 from analytics_pipeline.store import Store, open_store
@@ -37,6 +39,9 @@ def main() -> int:
     _say(f"Home: {home}")
     try:
         urls = _urls(home)
+        if not urls:
+            _say("No dataset has a source: set one of the variables that the lines above name.")
+            return 1
         if _refresh() != 0:
             return 1
         counts = _counts(open_store(home.store), urls)
@@ -54,18 +59,26 @@ def main() -> int:
 
 
 def _urls(home: Home) -> Sequence[tuple[SplitSyncSpec, SecretStr]]:
-    """Every dataset with its source; the sample server stays up as long as this process."""
+    """Every dataset that has a source, with it; the sample server stays up as long as this process."""
     if sample_is_in_charge():
         _say("Sources: an embedded PostgreSQL with sample data, because no source's variable is set. Starting …")
     else:
         _say("Sources: the databases that your variables name.")
     found = []
-    for spec in load_specs():
+    for spec in _specs():
         url = sources.resolve(spec.url, home)
         if url is None:
-            raise SourceUrlMissing(spec.name, spec.url)
-        found.append((spec, url))
+            _say(f"  {spec.name} is left out: {spec.url} is not set.")
+        else:
+            found.append((spec, url))
     return found
+
+
+def _specs() -> Sequence[SplitSyncSpec]:
+    """The specs of all enabled datasets of this code location, by name."""
+    tree = dg.ComponentTree.from_module(defs_module=analytics_pipeline.defs, project_root=Path(__file__).parents[1])
+    found = [component.spec for component in tree.get_all_components(of_type=SplitSyncComponent)]
+    return sorted((spec for spec in found if spec.enabled), key=lambda spec: spec.name)
 
 
 def _refresh() -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dagster as dg
 
-from analytics_pipeline.sync.plan import geometry_of
 from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline.sync.windows import Grain
 
@@ -17,11 +16,10 @@ _MONDAY = 1
 
 def partitions_of(spec: SplitSyncSpec) -> dg.TimeWindowPartitionsDefinition | None:
     """The partitions of a dataset's two tables, the open one included; None where they are not partitioned."""
-    geometry = geometry_of(spec)
-    if geometry is None:
+    if spec.incremental_column is None or spec.start is None:
         return None
-    start, timezone = geometry.start.isoformat(), geometry.timezone
-    match geometry.grain:
+    start, timezone = spec.start, spec.timezone or "UTC"
+    match spec.partitions:
         case Grain.HOURLY:
             return dg.HourlyPartitionsDefinition(f"{start}-00:00", timezone=timezone, end_offset=1)
         case Grain.DAILY:

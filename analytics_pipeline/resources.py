@@ -2,6 +2,9 @@
 
 Belongs here: the store and the sources of this home; a read-only door to the published catalog for users' own assets.
 Does not: anything an asset does with them.
+
+The drivers, polars and the sample are imported where they are used: the UI, the daemon and every command load this
+module, few of them read or write data.
 """
 
 from __future__ import annotations
@@ -9,18 +12,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
 
 from analytics_pipeline.errors import SourceUrlMissing, StoreNotFound
-from analytics_pipeline.sample import sources
 from analytics_pipeline.settings import Home, find_home
-from analytics_pipeline.store import Store, create_store
-from analytics_pipeline.store.schema import literal
-from analytics_pipeline.sync.engine import SyncJob
 from analytics_pipeline.sync.spec import SplitSyncSpec
+
+if TYPE_CHECKING:
+    from analytics_pipeline.store import Store
+    from analytics_pipeline.sync.engine import SyncJob
+    from analytics_pipeline.sync.summary import ViewSummary
 
 
 class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -38,6 +43,8 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def store(self) -> Store:
         """The published store, made where there is none yet."""
+        from analytics_pipeline.store import create_store  # noqa: PLC0415 - see the module's charter
+
         return create_store(self.home().store)
 
     def sync_job(self, spec: SplitSyncSpec, log: Callable[[str], None]) -> SyncJob:
@@ -47,12 +54,25 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             SourceUrlMissing: the dataset's variable is not set, and no sample answers for it.
             SampleError: the sample answers for it and cannot be started.
         """
+        from analytics_pipeline.sample import sources  # noqa: PLC0415 - see the module's charter
+        from analytics_pipeline.sync.engine import SyncJob  # noqa: PLC0415
+
         home = self.home()
         log(f"Home: {home}")
         url = sources.resolve(spec.url, home)
         if url is None:
             raise SourceUrlMissing(spec.name, spec.url)
         return SyncJob(spec, url, self.store(), log)
+
+    def view_summary(self, spec: SplitSyncSpec) -> ViewSummary:
+        """A dataset's JOIN view in numbers.
+
+        Raises:
+            ViewMissing: one of the halves was not synced yet.
+        """
+        from analytics_pipeline.sync.summary import summarize_view  # noqa: PLC0415 - see the module's charter
+
+        return summarize_view(self.store(), spec)
 
 
 class PublishedStoreResource(DuckDBResource):
@@ -75,9 +95,13 @@ class PublishedStoreResource(DuckDBResource):
         Raises:
             StoreNotFound: nothing was published yet.
         """
+        from analytics_pipeline.store import open_store  # noqa: PLC0415 - see the module's charter
+        from analytics_pipeline.store.schema import literal  # noqa: PLC0415
+
         catalog = Path(self.database) if self.database else find_home().store / "catalog.duckdb"
         if not catalog.exists():
             raise StoreNotFound(str(catalog.parent))
+        open_store(catalog.parent)  # after a move or a copy of the store, the views are made anew
         with duckdb.connect(config=self.connection_config) as connection:
             connection.execute(f"ATTACH {literal(str(catalog.resolve()))} AS store (READ_ONLY)")
             connection.execute("USE store")

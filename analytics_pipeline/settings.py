@@ -79,6 +79,11 @@ def source_url(variable: str) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
+def is_set(variable: str) -> bool:
+    """Whether an environment variable has a value, be it empty."""
+    return variable in os.environ
+
+
 def sample_is_in_charge() -> bool:
     """Whether the embedded sample sources stand in: none of the shipped datasets' variables is set."""
     return all(source_url(variable) is None for variable in SOURCE_URL_VARIABLES)

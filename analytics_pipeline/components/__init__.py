@@ -4,6 +4,8 @@ Belongs here: thin classes that turn a `defs.yaml` into a spec, and the factorie
 Does not: domain logic (`sync`, `store`).
 """
 
+from analytics_pipeline.components.dataset_files import load_datasets
 from analytics_pipeline.components.split_sync import SplitSyncComponent
+from analytics_pipeline.components.sync_assets import build_sync_assets
 
-__all__ = ["SplitSyncComponent"]
+__all__ = ["SplitSyncComponent", "build_sync_assets", "load_datasets"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from analytics_pipeline.components.sync_assets import READABLE_CONSOLE, REFRESH_TAG
+from analytics_pipeline.components.sync_assets import REFRESH_TAG
 
 
 def refresh_all_job(loaded: dg.Definitions) -> dg.JobDefinition | None:
@@ -20,4 +20,4 @@ def refresh_all_job(loaded: dg.Definitions) -> dg.JobDefinition | None:
         description="Refreshes every dataset in one run; a failing one does not hold up the others.",
         node_defs=[node for job in jobs for node in job.graph.node_defs],
     )
-    return graph.to_job(executor_def=dg.in_process_executor, config=READABLE_CONSOLE)
+    return graph.to_job(executor_def=dg.in_process_executor)

@@ -7,17 +7,19 @@ Does not: the assets (`sync_assets`), the meaning of the fields (`sync.spec`).
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import analytics_pipeline.defs
 from analytics_pipeline.components.sync_assets import build_sync_assets
 from analytics_pipeline.errors import DatasetFileInvalid
-from analytics_pipeline.settings import SOURCE_URL_VARIABLES, sample_is_in_charge, source_url
+from analytics_pipeline.settings import SOURCE_URL_VARIABLES, is_set, sample_is_in_charge, source_url
 from analytics_pipeline.sync.spec import SplitSyncSpec, unknown_key_message
+
+_ENVIRONMENT_TEMPLATE = re.compile(r"\{\{[^}]*?\benv\.(\w+)")
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class SplitSyncComponent(dg.Component):
             DatasetFileInvalid: an attribute is missing, unknown or wrong; names file, line and fix.
         """
         written = attributes.model_extra or {} if attributes else {}
+        _refuse_unset_variables(written, context)
         rendered = context.resolution_context.resolve_value(written)
         return cls(_checked_spec(rendered, context))
 
@@ -71,6 +74,22 @@ def _has_source(variable: str) -> bool:
     return source_url(variable) is not None or (variable in SOURCE_URL_VARIABLES and sample_is_in_charge())
 
 
+def _refuse_unset_variables(written: Mapping[str, object], context: dg.ComponentLoadContext) -> None:
+    """Dagster renders `{{ env.X }}` of a variable that is not set as the word None, in the middle of a query."""
+    problems = [
+        (
+            _line_of(key, context),
+            key,
+            f"the environment variable {variable} is not set; set it, or write the value here",
+        )
+        for key, value in written.items()
+        for variable in _ENVIRONMENT_TEMPLATE.findall(str(value))
+        if not is_set(variable)
+    ]
+    if problems:
+        raise DatasetFileInvalid(str(_defs_file(context)), problems)
+
+
 def _checked_spec(attributes: Mapping[str, object], context: dg.ComponentLoadContext) -> SplitSyncSpec:
     file = _defs_file(context)
     problems = [
@@ -83,10 +102,14 @@ def _checked_spec(attributes: Mapping[str, object], context: dg.ComponentLoadCon
     try:
         return SplitSyncSpec.model_validate({"name": context.path.name, **attributes})
     except ValidationError as error:
-        found = [(".".join(map(str, item["loc"])), str(item["msg"])) for item in error.errors(include_input=False)]
-    raise DatasetFileInvalid(
-        str(file), [(_line_of(key, context), key, message.removeprefix("Value error, ")) for key, message in found]
-    )
+        found = [(".".join(map(str, item["loc"])), _sentence(item["type"], item["msg"])) for item in error.errors()]
+        if "name" not in attributes:
+            found = [(key, f"{text}; rename the folder" if key == "name" else text) for key, text in found]
+    raise DatasetFileInvalid(str(file), [(_line_of(key, context), key, message) for key, message in found])
+
+
+def _sentence(kind: str, message: str) -> str:
+    return "is missing; add it under attributes" if kind == "missing" else message.removeprefix("Value error, ")
 
 
 def _defs_file(context: dg.ComponentLoadContext) -> Path:
@@ -100,10 +123,3 @@ def _line_of(key: str, context: dg.ComponentLoadContext) -> int | None:
         return None
     place, _ = attributes.lookup_closest_and_path([key.partition(".")[0]] if key else [], None)
     return place.start.line
-
-
-def load_specs() -> list[SplitSyncSpec]:
-    """The specs of all enabled datasets of this code location, by name."""
-    tree = dg.ComponentTree.from_module(defs_module=analytics_pipeline.defs, project_root=Path(__file__).parents[2])
-    found = [component.spec for component in tree.get_all_components(of_type=SplitSyncComponent)]
-    return sorted((spec for spec in found if spec.enabled), key=lambda spec: spec.name)

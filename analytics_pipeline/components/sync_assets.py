@@ -7,23 +7,23 @@ Does not: how a dataset is synced (`sync.engine`).
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.partitions import partitions_of
 from analytics_pipeline.resources import AnalyticsResource
-from analytics_pipeline.store import Column, Manifest
-from analytics_pipeline.sync.engine import HalfOutcome, Selection, SyncOutcome
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.summary import ViewSummary, summarize_view
+
+if TYPE_CHECKING:
+    from analytics_pipeline.store import Column, Manifest
+    from analytics_pipeline.sync.engine import HalfOutcome, Selection, SyncOutcome
+    from analytics_pipeline.sync.summary import ViewSummary
 
 OWNERS = ["team:analytics"]
 REFRESH_TAG = "analytics_pipeline/refresh"
 """Marks the jobs that `refresh_all_job` gathers."""
-
-READABLE_CONSOLE = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
-"""Run config: on a terminal only what a person wants to read; every event is in the event log anyway."""
 
 _DESCRIPTIONS = {
     Half.DATASET: "The records of `{name}`: one row a dataset_id, mirrored from Postgres.",
@@ -37,7 +37,8 @@ def build_sync_assets(spec: SplitSyncSpec) -> dg.Definitions:
     Args:
         spec: of the dataset.
 
-    The definitions need the resource `analytics` (`AnalyticsResource`).
+    The definitions need the resource `analytics` (`AnalyticsResource`). Whatever writes to a dataset is in the pool of
+    its name, so that with pools of one run (see dagster.yaml) a second run waits in the queue.
     """
     return dg.Definitions(assets=[_halves(spec), _view(spec)], jobs=[_refresh_job(spec)])
 
@@ -49,14 +50,13 @@ def _halves(spec: SplitSyncSpec) -> dg.AssetsDefinition:
         partitions_def=partitions_of(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
         can_subset=True,
+        pool=spec.name,
     )
     def sync_halves(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         with failing_plainly():
             outcome = analytics.sync_job(spec, context.log.info).replace(_selection(spec, context))
         for half in outcome.halves.values():
-            for key, rows in half.partitions.items():
-                if context.has_partition_key or context.has_partition_key_range:
-                    _add_partition_rows(context, half.table, key, rows)
+            _add_partition_rows(context, half)
             yield dg.MaterializeResult(asset_key=half.table, metadata=half_metadata(half, outcome.manifest))
 
     return sync_halves
@@ -74,7 +74,7 @@ def _view(spec: SplitSyncSpec) -> dg.AssetsDefinition:
     )
     def joined_view(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_plainly():
-            summary = summarize_view(analytics.store(), spec)
+            summary = analytics.view_summary(spec)
         context.log.info("%s: %d rows, %d results without a record", spec.view, summary.rows, summary.orphans)
         return dg.MaterializeResult(metadata=view_metadata(summary))
 
@@ -82,14 +82,18 @@ def _view(spec: SplitSyncSpec) -> dg.AssetsDefinition:
 
 
 def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
-    @dg.op(name=f"refresh_{spec.name}", description=f"Replaces what changed in the source of `{spec.name}`.")
+    @dg.op(
+        name=f"refresh_{spec.name}",
+        description=f"Replaces what changed in the source of `{spec.name}`.",
+        pool=spec.name,
+    )
     def refresh(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
         with failing_plainly():
             outcome = analytics.sync_job(spec, context.log.info).refresh()
             if not outcome.halves:
                 context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
                 return
-            summary = summarize_view(analytics.store(), spec)
+            summary = analytics.view_summary(spec)
         for event in _events(spec, outcome, summary):
             context.log_event(event)
 
@@ -97,7 +101,7 @@ def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
         name=f"{spec.name}_refresh_job",
         description=f"Compares `{spec.name}` with its source, partition by partition, and replaces what differs.",
         tags={REFRESH_TAG: spec.name},
-        config=READABLE_CONSOLE,
+        executor_def=dg.in_process_executor,
     )
     def refresh_job() -> None:
         refresh()
@@ -105,7 +109,7 @@ def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
     return refresh_job
 
 
-def _events(spec: SplitSyncSpec, outcome: SyncOutcome, summary: ViewSummary) -> Iterator[dg.AssetMaterialization]:
+def _events(spec: SplitSyncSpec, outcome: "SyncOutcome", summary: "ViewSummary") -> Iterator[dg.AssetMaterialization]:
     """One event a replaced partition; a run with range tags would mark every partition of the range."""
     partitions = partitions_of(spec)
     for half in outcome.halves.values():
@@ -133,7 +137,9 @@ def _half_spec(spec: SplitSyncSpec, half: Half) -> dg.AssetSpec:
     )
 
 
-def _selection(spec: SplitSyncSpec, context: dg.AssetExecutionContext) -> Selection:
+def _selection(spec: SplitSyncSpec, context: dg.AssetExecutionContext) -> "Selection":
+    from analytics_pipeline.sync.engine import Selection  # noqa: PLC0415 - as in `resources`
+
     halves = frozenset(half for half in Half if dg.AssetKey(spec.table(half)) in context.selected_asset_keys)
     partitions = partitions_of(spec)
     if partitions is None:
@@ -143,21 +149,24 @@ def _selection(spec: SplitSyncSpec, context: dg.AssetExecutionContext) -> Select
     return Selection(halves, None if keys == everything else keys)
 
 
-def _add_partition_rows(context: dg.AssetExecutionContext, table: str, key: str, rows: int) -> None:
-    if key in context.partition_keys:
-        context.add_asset_metadata({"dagster/partition_row_count": rows}, asset_key=table, partition_key=key)
+def _add_partition_rows(context: dg.AssetExecutionContext, half: "HalfOutcome") -> None:
+    if not context.has_partition_key and not context.has_partition_key_range:
+        return
+    for key in context.partition_keys:
+        metadata = {"dagster/partition_row_count": half.partitions[key]}
+        context.add_asset_metadata(metadata, asset_key=half.table, partition_key=key)
 
 
 @contextmanager
 def failing_plainly() -> Iterator[None]:
-    """Turn our own refusals into a run failure with their sentence, and nothing else, on top."""
+    """Turn our own refusals into a run failure of one sentence; where in our code it arose helps nobody."""
     try:
         yield
     except AnalyticsError as error:
-        raise dg.Failure(description=str(error), metadata={"error": type(error).__name__}) from error
+        raise dg.Failure(description=str(error), metadata={"error": type(error).__name__}) from None
 
 
-def half_metadata(half: HalfOutcome, manifest: Manifest) -> Mapping[str, dg.MetadataValue]:
+def half_metadata(half: "HalfOutcome", manifest: "Manifest") -> Mapping[str, dg.MetadataValue]:
     """What Dagster shows of a mirrored table after a sync."""
     table = manifest.tables[half.table]
     return {
@@ -172,7 +181,7 @@ def half_metadata(half: HalfOutcome, manifest: Manifest) -> Mapping[str, dg.Meta
     }
 
 
-def view_metadata(summary: ViewSummary) -> Mapping[str, dg.MetadataValue]:
+def view_metadata(summary: "ViewSummary") -> Mapping[str, dg.MetadataValue]:
     """What Dagster shows of a JOIN view."""
     return {
         "dagster/row_count": dg.MetadataValue.int(summary.rows),
@@ -181,7 +190,7 @@ def view_metadata(summary: ViewSummary) -> Mapping[str, dg.MetadataValue]:
     }
 
 
-def column_schema(columns: tuple[Column, ...]) -> dg.TableSchemaMetadataValue:
+def column_schema(columns: "tuple[Column, ...]") -> dg.TableSchemaMetadataValue:
     """Columns as Dagster's UI lists them."""
     return dg.MetadataValue.table_schema(
         dg.TableSchema([dg.TableColumn(column.name, column.type) for column in columns])
