@@ -119,6 +119,25 @@ class StoreUnwritable(StoreError):
         super().__init__(f"This user cannot write {path}. Run as the store's owner, on a disk that is not read-only.")
 
 
+class StoreDiskFull(StoreError):
+    """The store's disk has no room for what a sync reads."""
+
+    def __init__(self, root: str, detail: str) -> None:
+        super().__init__(
+            f"The disk of {root} is full ({detail}). What was published is whole and unchanged, what this sync had "
+            f"written is removed. Free some space, or move the store to a larger disk, and run the sync again."
+        )
+
+
+class StoreWriteFailed(StoreError):
+    """The store's disk fails in another way."""
+
+    def __init__(self, root: str, detail: str) -> None:
+        super().__init__(
+            f"Writing to {root} failed: {detail}. What was published is whole. See to the disk, and run the sync again."
+        )
+
+
 class StageBusy(StoreError):
     """Two live processes use one sync id."""
 
@@ -223,6 +242,16 @@ class UnknownPartition(SyncError):
 
     def __init__(self, dataset: str, key: str, first: str, last: str) -> None:
         super().__init__(f"{dataset} has no partition {key!r}: its partitions run from {first} to {last}.")
+
+
+class PartitionsDisagree(SyncError):
+    """Rows arrived for other partitions than were asked for."""
+
+    def __init__(self, table: str, keys: Iterable[str]) -> None:
+        super().__init__(
+            f"{table}: the source put rows into partitions that were not asked for ({', '.join(keys)}). The store is "
+            f"unchanged. The time zones of this machine and of the server may differ in age: update tzdata on both."
+        )
 
 
 class UnpartitionedSelection(SyncError):

@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from threading import Event
 
 from pydantic import SecretStr
 
-from analytics_pipeline.store import Change, JoinView, Manifest, Partition, Stage, Store, TableChange
+from analytics_pipeline.errors import PartitionsDisagree, StoreError
+from analytics_pipeline.store import (
+    Change,
+    JoinView,
+    Manifest,
+    Partition,
+    PartitionedWriter,
+    Stage,
+    Store,
+    Table,
+    TableChange,
+)
 from analytics_pipeline.store.schema import columns_of, identifier
-from analytics_pipeline.sync.changes import stale_partitions
+from analytics_pipeline.sync.changes import has_other_rules, stale_partitions, stale_rest
+from analytics_pipeline.sync.connections import Stopped, asked, cancel_labelled, labelled, together
+from analytics_pipeline.sync.disk import writing
 from analytics_pipeline.sync.fingerprint import Fingerprint
 from analytics_pipeline.sync.plan import KEY, HalfPlan, checked_keys, plan_halves
 from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
@@ -94,6 +107,15 @@ class _HalfRead:
 
 
 @dataclass(frozen=True)
+class _Wish:
+    """What a sync is to replace, asked for each half with its published table, in the snapshot."""
+
+    halves: frozenset[Half]
+    choose: Callable[[Snapshot, HalfPlan, Table | None], frozenset[str]]
+    adopt_columns: bool = False
+
+
+@dataclass(frozen=True)
 class SyncJob:
     """A dataset, its source and the store that mirrors it.
 
@@ -116,6 +138,9 @@ class SyncJob:
     def replace(self, selection: Selection, *, now: datetime | None = None) -> SyncOutcome:
         """Replace what is selected by what the source holds now, whether it changed or not.
 
+        Single partitions bring `REST` with them where that has changed, for a row may have come from there. Where the
+        spec has changed, the whole half is replaced: partitions of two specs would not fit together.
+
         Args:
             selection: halves and partitions.
             now: the last partition is the one that holds this moment; the present by default.
@@ -125,10 +150,10 @@ class SyncJob:
             StoreError: the store refused the commit.
         """
 
-        def chosen(_snapshot: Snapshot, plans: Mapping[Half, HalfPlan]) -> Mapping[Half, frozenset[str]]:
-            return {half: _selected(self.spec, selection, plans[half]) for half in selection.halves}
+        def chosen(snapshot: Snapshot, plan: HalfPlan, published: Table | None) -> frozenset[str]:
+            return self._selected(selection.partitions, snapshot, plan, published)
 
-        return self._run(chosen, now)
+        return self._run(_Wish(selection.halves, chosen), now)
 
     def refresh(self, *, now: datetime | None = None) -> SyncOutcome:
         """Replace the partitions whose content in the source differs from the published one; commit nothing if none.
@@ -140,50 +165,94 @@ class SyncJob:
             SyncError, StoreError: as `replace`.
         """
 
-        def stale(snapshot: Snapshot, plans: Mapping[Half, HalfPlan]) -> Mapping[Half, frozenset[str]]:
-            tables = self.store.manifest().tables
-            return {half: stale_partitions(snapshot, plan, tables.get(plan.table)) for half, plan in plans.items()}
+        def stale(snapshot: Snapshot, plan: HalfPlan, published: Table | None) -> frozenset[str]:
+            return stale_partitions(snapshot, plan, published, self._patience)
 
-        return self._run(stale, now)
+        return self._run(_Wish(frozenset(Half), stale), now)
 
-    def _run(
-        self,
-        choose: Callable[[Snapshot, Mapping[Half, HalfPlan]], Mapping[Half, frozenset[str]]],
-        now: datetime | None,
-    ) -> SyncOutcome:
-        sync_id = f"{self.spec.name}-{uuid.uuid4().hex[:16]}"
-        with self.store.exclusive(self.spec.name, self.log), self.store.stage(sync_id) as stage:
+    def rebuild(self, *, now: datetime | None = None) -> SyncOutcome:
+        """Replace everything, and adopt the source's columns even where the published types cannot hold them.
+
+        Args:
+            now: as for `replace`.
+
+        Raises:
+            SyncError, StoreError: as `replace`.
+        """
+
+        def everything(_snapshot: Snapshot, plan: HalfPlan, _published: Table | None) -> frozenset[str]:
+            return frozenset(plan.bounds)
+
+        return self._run(_Wish(frozenset(Half), everything, adopt_columns=True), now)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a question that Postgres itself would have stopped by now is not answered any more."""
+        return self.spec.query_timeout + self.stall_timeout
+
+    def _run(self, wish: _Wish, now: datetime | None) -> SyncOutcome:
+        unique = uuid.uuid4().hex[:16]
+        sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
+        with (
+            writing(self.store.root),
+            self.store.exclusive(self.spec.name, self.log),
+            self.store.stage(sync_id) as stage,
+        ):
             with open_snapshot(
-                self.url,
+                labelled(self.url, label),
                 [self.spec.dataset_query, self.spec.results_query],
                 query_timeout=self.spec.query_timeout,
                 on_notice=self.log,
+                stall_timeout=self.stall_timeout,
             ) as snapshot:
                 plans = self._plans(snapshot, now or datetime.now(UTC))
-                chosen = {half: keys for half, keys in choose(snapshot, plans).items() if keys}
-                reads = self._read([(plans[half], keys) for half, keys in chosen.items()], snapshot, stage)
-            manifest = self._commit(stage, plans, reads) if reads else self.store.manifest()
-        self.store.sweep()
+                reads = self._read(wish, plans, snapshot, stage, lambda: cancel_labelled(self.url, label))
+            manifest = self._commit(stage, plans, reads, wish)
+        self._sweep()
         return SyncOutcome(sync_id, manifest, {read.plan.half: read.outcome for read in reads})
 
-    def _plans(self, snapshot: Snapshot, until: datetime) -> Mapping[Half, HalfPlan]:
-        connection = snapshot.connect()
-        try:
-            return plan_halves(self.spec, connection, str(snapshot.source), until)
-        finally:
-            connection.close()
+    def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
+        source, until = str(snapshot.source), self._until(now)
+        return asked(snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until))
+
+    def _until(self, now: datetime) -> datetime:
+        """The moment in the last window: one that is published stays, though this machine's clock may be behind."""
+        tables = self.store.manifest().tables
+        published = [tables[name] for name in map(self.spec.table, Half) if name in tables]
+        lowers = [part.lower for table in published for part in table.partitions.values() if part.lower is not None]
+        return max([now, *lowers])
+
+    def _selected(
+        self, keys: frozenset[str] | None, snapshot: Snapshot, plan: HalfPlan, published: Table | None
+    ) -> frozenset[str]:
+        if keys is None:
+            return frozenset(plan.bounds)
+        checked_keys(self.spec, keys, plan)
+        if not keys:
+            return keys
+        if published is not None and has_other_rules(plan, published):
+            self.log(f"{plan.table}: its spec or its columns changed, so all partitions are replaced.")
+            return frozenset(plan.bounds)
+        return keys | stale_rest(snapshot, plan, published, self._patience)
 
     def _read(
-        self, wanted: Sequence[tuple[HalfPlan, frozenset[str]]], snapshot: Snapshot, stage: Stage
+        self,
+        wish: _Wish,
+        plans: Mapping[Half, HalfPlan],
+        snapshot: Snapshot,
+        stage: Stage,
+        cancel: Callable[[], None],
     ) -> Sequence[_HalfRead]:
-        """Read all halves at once; the first failure stops the others."""
+        """Choose and read in all halves at once; the first failure stops the others."""
         failed = Event()
-        with ThreadPoolExecutor(max_workers=max(len(wanted), 1), thread_name_prefix="half") as pool:
-            futures = [pool.submit(self._read_half, plan, keys, snapshot, stage, failed) for plan, keys in wanted]
-        errors = [error for future in futures if (error := future.exception()) and not isinstance(error, _Stopped)]
-        if errors:
-            raise errors[0]
-        return [future.result() for future in futures]
+        tables = self.store.manifest().tables
+
+        def read(plan: HalfPlan) -> _HalfRead | None:
+            keys = wish.choose(snapshot, plan, tables.get(plan.table))
+            return self._read_half(plan, keys, snapshot, stage, failed) if keys and not failed.is_set() else None
+
+        tasks = [partial(read, plan) for half, plan in plans.items() if half in wish.halves]
+        return [done for done in together(tasks, failed, cancel) if done is not None]
 
     def _read_half(
         self, plan: HalfPlan, keys: frozenset[str], snapshot: Snapshot, stage: Stage, failed: Event
@@ -195,9 +264,10 @@ class SyncJob:
             with stream(snapshot, self._request(plan, keys), on_notice=self.log) as rows:
                 self._drain(rows, router, plan.table, failed)
             files = writer.close()
+            _refuse_others(plan.table, router.fingerprints, keys)
         except BaseException:
             failed.set()
-            writer.abandon()
+            _abandon(writer)
             raise
         partitions = [
             Partition(
@@ -239,20 +309,38 @@ class SyncJob:
         began = told = time.monotonic()
         for batch in rows:
             if failed.is_set():
-                raise _Stopped
+                raise Stopped
             router.take(batch)
             now = time.monotonic()
             if now - told > _PROGRESS_SECONDS:
                 told = now
                 self.log(f"{table}: {router.rows:,} rows so far, {router.rows / (now - began):,.0f} a second")
 
-    def _commit(self, stage: Stage, plans: Mapping[Half, HalfPlan], reads: Sequence[_HalfRead]) -> Manifest:
+    def _commit(
+        self, stage: Stage, plans: Mapping[Half, HalfPlan], reads: Sequence[_HalfRead], wish: _Wish
+    ) -> Manifest:
         tables = [
-            TableChange(read.plan.table, columns_of(read.plan.schema), read.partitions, rebuild=read.whole)
+            TableChange(
+                read.plan.table,
+                columns_of(read.plan.schema),
+                read.partitions,
+                rebuild=read.whole,
+                adopt_columns=wish.adopt_columns,
+            )
             for read in reads
         ]
-        change = Change(tables, [self._view(stage, plans, tables)])
-        return self.store.commit(stage, change)
+        view, current = self._view(stage, plans, tables), self.store.manifest()
+        if not tables and current.views.get(view.name) == view:
+            return current
+        return self.store.commit(stage, Change(tables, [view]))
+
+    def _sweep(self) -> None:
+        """Tidy up; what goes wrong with it is no failure of the sync, which is published by now."""
+        try:
+            with writing(self.store.root):
+                self.store.sweep()
+        except StoreError as error:
+            self.log(f"{self.spec.name} is synced, but old files could not be removed. {error}")
 
     def _view(self, stage: Stage, plans: Mapping[Half, HalfPlan], tables: Sequence[TableChange]) -> JoinView:
         """The JOIN view; it picks the newest of several dataset rows only while there are any."""
@@ -281,11 +369,18 @@ class SyncJob:
         return doubled
 
 
-class _Stopped(Exception):
-    """Ends a half whose partner failed."""
+def _refuse_others(table: str, found: Iterable[str], wanted: frozenset[str]) -> None:
+    """Rows of a partition that is not replaced would be lost without a word."""
+    others = sorted(set(found) - wanted)
+    if others:
+        raise PartitionsDisagree(table, others)
 
 
-def _selected(spec: SplitSyncSpec, selection: Selection, plan: HalfPlan) -> frozenset[str]:
-    if selection.partitions is None:
-        return frozenset(plan.bounds)
-    return checked_keys(spec, selection.partitions, plan)
+def _abandon(writer: PartitionedWriter) -> None:
+    """Let go of all open files, also on a full disk, where closing one fails; each attempt lets go of one at least."""
+    while True:
+        try:
+            writer.abandon()
+        except OSError:
+            continue
+        return

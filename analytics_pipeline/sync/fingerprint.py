@@ -49,11 +49,12 @@ def row_hash(rules: Sequence[ColumnRule]) -> str:
     return f"hash_record_extended(ROW({', '.join(rule.hash_expression for rule in rules)}), 0)"
 
 
-def grouped_query(query: str, bucket: str, hashed: str) -> str:
-    """The SELECT that gives each window's start, rows and sum of hashes, over the whole history, in one pass."""
+def grouped_query(query: str, bucket: str, hashed: str, where: str | None = None) -> str:
+    """The SELECT that gives each window's start, rows and sum of hashes, in one pass."""
+    condition = f" WHERE {where}" if where else ""
     return (
         f"SELECT {bucket} AS bucket, count(*) AS row_count, sum(({hashed})::numeric) AS total "
-        f"FROM {subselect(query)} GROUP BY 1"
+        f"FROM {subselect(query)}{condition} GROUP BY 1"
     )
 
 

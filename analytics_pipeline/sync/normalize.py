@@ -87,7 +87,7 @@ def normalized_names(
     for name, target in wanted.items():
         given_up = name not in explicit and target in settled
         renamed[name] = name if given_up else target
-        other = claimed.setdefault(renamed[name], name)
+        other = claimed.setdefault(renamed[name].lower(), name)  # SQL does not tell names apart by case
         if other != name:
             raise ColumnNamesClash(table, other, name, renamed[name])
     return renamed

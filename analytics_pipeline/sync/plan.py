@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from typing import NamedTuple
 
 import psycopg
@@ -38,6 +39,13 @@ class Bounds(NamedTuple):
     upper: datetime | None
 
 
+_NO_BOUNDS = Bounds(None, None)
+
+
+def _bounds(window: Window) -> Bounds:
+    return Bounds(window.lower, window.upper) if window.lower < window.upper else _NO_BOUNDS
+
+
 @dataclass(frozen=True)
 class HalfPlan:
     """Everything about one half that does not depend on its rows.
@@ -60,18 +68,17 @@ class HalfPlan:
     windows: WindowSql | None
     spec_hash: str
 
-    @property
+    @cached_property
     def schema(self) -> pa.Schema:
         """Of the rows in the store."""
         return pa.schema([pa.field(self.names[rule.name], rule.arrow_type) for rule in self.rules])
 
-    @property
+    @cached_property
     def bounds(self) -> Mapping[str, Bounds]:
         """Every partition that the half has, in order."""
         if self.windows is None:
-            return {WHOLE: Bounds(None, None)}
-        found = {window.key: Bounds(window.lower, window.upper) for window in self.windows.windows}
-        return found | {REST: Bounds(None, None)}
+            return {WHOLE: _NO_BOUNDS}
+        return {window.key: _bounds(window) for window in self.windows.windows} | {REST: _NO_BOUNDS}
 
     @property
     def bucket(self) -> str:
@@ -147,7 +154,8 @@ def checked_keys(spec: SplitSyncSpec, keys: frozenset[str], plan: HalfPlan) -> f
     for key in sorted(keys):
         if key not in known:
             windows = plan.windows.windows
-            raise UnknownPartition(spec.name, key, windows[0].key, windows[-1].key)
+            last = windows[-1].key if windows else "the present, which is earlier"
+            raise UnknownPartition(spec.name, key, plan.windows.geometry.first_key, last)
     return keys
 
 
@@ -198,7 +206,7 @@ def _window_sql(
 
 
 def _kind(spec: SplitSyncSpec, table: str, column: SourceColumn) -> ColumnKind:
-    if column.typname in _INTEGERS:
+    if column.builtin and column.typname in _INTEGERS:
         if spec.epoch is None:
             fix = "say under `epoch` whether it counts s, ms or us since 1970"
             raise IncrementalColumnUnfit(table, column.name, column.spelled, fix)

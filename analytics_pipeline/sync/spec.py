@@ -22,6 +22,7 @@ from analytics_pipeline.sync.windows import Grain
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_EARLIEST_YEAR = 1900
 _READS = re.compile(r"\s*(\(\s*)*(select|with|values|table)\b", re.IGNORECASE)
 
 
@@ -125,6 +126,15 @@ class SplitSyncSpec(BaseModel):
             raise ValueError("a query is one SELECT (or WITH … SELECT, VALUES, TABLE)")
         return value
 
+    @field_validator("columns")
+    @classmethod
+    def _named_targets(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if unnamed := [source for source, target in value.items() if not target.strip()]:
+            raise ValueError(
+                f"columns gives {', '.join(unnamed)} an empty name: write `source name: name in the store`"
+            )
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
@@ -148,6 +158,8 @@ class SplitSyncSpec(BaseModel):
             first = date.fromisoformat(self.start)
         except ValueError:
             raise ValueError("start is a day, such as 2026-01-01") from None
+        if first.year < _EARLIEST_YEAR:
+            raise ValueError(f"start is not before {_EARLIEST_YEAR}: earlier rows are kept, in the partition _rest")
         self.partitions.check_start(first)
         if self.partitions is Grain.HOURLY and (self.timezone or "UTC") != "UTC":
             raise ValueError("hourly partitions are hours of UTC: drop timezone, or use daily partitions")

@@ -81,7 +81,10 @@ _INTERVALS = {
 
 
 class Window(NamedTuple):
-    """One partition's span of time: half-open, in local (naive) time and in UTC."""
+    """One partition's span of time: half-open, in local (naive) time and in UTC.
+
+    In UTC it is empty for a day that its zone left out, such as 2011-12-30 in Samoa.
+    """
 
     key: str
     local: datetime
@@ -104,11 +107,16 @@ class Geometry:
     start: date
     timezone: str = "UTC"
 
+    @property
+    def first_key(self) -> str:
+        """The name of the first window."""
+        return self.key(_midnight(self.start))
+
     def windows(self, until: datetime) -> list[Window]:
         """All windows from the start to the one that holds `until` (an aware time)."""
         zone = ZoneInfo(self.timezone)
         last = until.astimezone(zone).replace(tzinfo=None)
-        local = datetime.combine(self.start, datetime.min.time())
+        local = _midnight(self.start)
         found = []
         while local <= last:
             end = self.grain.following(local)
@@ -123,6 +131,10 @@ class Geometry:
     def key(self, local: datetime) -> str:
         """The name of the window that begins at a local time, as Dagster spells its key."""
         return local.strftime("%Y-%m-%d-%H:%M" if self.grain is Grain.HOURLY else "%Y-%m-%d")
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time())
 
 
 def _in_utc(local: datetime, zone: ZoneInfo) -> datetime:
@@ -148,6 +160,8 @@ class WindowSql:
     @property
     def bucket(self) -> str:
         """A row's window as an integer, days or (hourly) hours from 1970 to its start; NULL for a row of `REST`."""
+        if not self.windows:  # the start is still to come
+            return "NULL::int8"
         inside = f"{self.column} >= {self._bound(self.windows[0])} AND {self.column} < {self._end(self.windows[-1])}"
         return f"CASE WHEN {inside} THEN {self._truncated()} END"
 
@@ -156,6 +170,8 @@ class WindowSql:
         wanted = set(keys)
         if wanted >= {window.key for window in self.windows} | {REST}:
             return None
+        if not self.windows:
+            return "false"
         conditions = [
             f"({self.column} >= {self._bound(first)} AND {self.column} < {self._end(last)})"
             for first, last in self._runs(wanted)

@@ -1,0 +1,124 @@
+"""Connections of one sync: their common name in Postgres, how long one may be silent, stopping all when one fails.
+
+Belongs here: what the halves share while they talk to the source at the same time.
+Does not: what they ask (`changes`, `plan`), or the streams of rows, which have a watchdog of their own (`postgres`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from threading import Event
+from typing import TypeVar
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from pydantic import SecretStr
+
+from analytics_pipeline.errors import SourceError, SourceStalled
+from analytics_pipeline.sync.postgres.failures import source_of, translated
+from analytics_pipeline.sync.postgres.pump import Stalled, within
+from analytics_pipeline.sync.postgres.session import connect
+from analytics_pipeline.sync.postgres.snapshot import Snapshot
+
+T = TypeVar("T")
+
+_CANCEL_EVERY = 0.2
+_CANCEL_SECONDS = 2.0
+_CANCEL = """
+SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+WHERE application_name = %s AND pid <> pg_backend_pid() AND state = 'active'
+"""
+
+
+class Stopped(Exception):
+    """Ends a task whose partner failed."""
+
+
+def labelled(url: SecretStr, label: str) -> SecretStr:
+    """The connection string with a name of its own in pg_stat_activity, by which its queries can be cancelled.
+
+    Raises:
+        InvalidSourceUrl: it cannot be parsed.
+    """
+    source_of(url)
+    return SecretStr(make_conninfo(url.get_secret_value(), application_name=label))
+
+
+def cancel_labelled(url: SecretStr, label: str) -> None:
+    """Cancel all running queries of that name; says nothing if the source is gone, for then they end by themselves."""
+
+    def cancel() -> None:
+        connection = connect(url)
+        try:
+            with translated(url):
+                connection.execute(_CANCEL, (label,))
+        finally:
+            connection.close()
+
+    with suppress(SourceError, Stalled):
+        within(_CANCEL_SECONDS, cancel, lambda _: None)
+
+
+def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
+    """What a question gives on a connection of its own inside the snapshot.
+
+    Args:
+        snapshot: to ask in.
+        seconds: after which an answer that does not come is given up.
+        ask: the question.
+
+    Raises:
+        SourceStalled: no answer.
+        SourceError: the source refused.
+    """
+
+    def work() -> T:
+        connection = snapshot.connect()
+        try:
+            with translated(snapshot.url):
+                return ask(connection)
+        finally:
+            connection.close()
+
+    try:
+        return within(seconds, work, lambda _: None)
+    except Stalled:
+        raise SourceStalled(str(snapshot.source), seconds) from None
+
+
+def together(tasks: Sequence[Callable[[], T]], failed: Event, cancel: Callable[[], None]) -> list[T]:
+    """Run tasks at once; when one fails, or this thread is interrupted, stop the others.
+
+    Args:
+        tasks: each in a thread of its own; they look at `failed` where they can.
+        failed: set as soon as one has failed.
+        cancel: called again and again until the others have ended, for a query may just be about to begin.
+
+    Raises:
+        BaseException: the first failure in time.
+    """
+    errors: list[BaseException] = []
+
+    def run(task: Callable[[], T]) -> T:
+        try:
+            return task()
+        except BaseException as error:
+            errors.append(error)
+            failed.set()
+            raise
+
+    with ThreadPoolExecutor(max_workers=max(len(tasks), 1), thread_name_prefix="half") as pool:
+        futures = [pool.submit(run, task) for task in tasks]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            while failed.is_set() and wait(futures, timeout=_CANCEL_EVERY).not_done:
+                cancel()
+    if errors:
+        raise errors[0]
+    return [future.result() for future in futures]
