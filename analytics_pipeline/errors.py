@@ -92,6 +92,16 @@ class ViewsRefused(StoreError):
         )
 
 
+class CommitFailed(StoreError):
+    """The disk refused what a commit must write: it is full, or over a quota."""
+
+    def __init__(self, root: str, detail: str) -> None:
+        super().__init__(
+            f"The commit to {root} failed: {detail}. The store is unchanged. "
+            f"Make room (python -m analytics_pipeline.store sweep), and run the sync again."
+        )
+
+
 class VersionTaken(StoreError):
     """Another process made the same version, although this one held the commit lock."""
 

@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from analytics_pipeline.errors import DataFileMissing, VersionTaken
+import duckdb
+
+from analytics_pipeline.errors import CommitFailed, DataFileMissing, VersionTaken
 from analytics_pipeline.store.catalog import build_catalog, publish_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import locked
@@ -67,14 +71,16 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
 
     Raises:
         DataFileMissing: a listed file is not there in its full size.
+        CommitFailed: the disk refused to write.
         StoreBusy, StoreUnwritable: the commit lock cannot be had.
         StoreError: see `Manifest.after` and `build_catalog`.
     """
     with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
         current = load_manifest(layout)
         following = current.after(change, datetime.now(UTC))
-        _take_files(layout, stage, change)
-        _check_files(layout, following)
+        with _failure_named(layout):
+            _take_files(layout, stage, change)
+            _check_files(layout, following)
         _advance(layout, following)
     return following
 
@@ -96,14 +102,15 @@ def sweep(layout: Layout, grace: timedelta) -> Swept:
     with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
         stages = sweep_stages(layout)
         current = load_manifest(layout)
+        orphans = _remove_unlisted(layout, current)  # first: the next steps need room on the disk
         now = datetime.now(UTC)
         expired = tuple(item.path for item in current.retired if now - item.retired_at >= grace)
         if expired:
             current = current.without_retired(expired, now)
             _advance(layout, current)
-        orphans = _remove_unlisted(layout, current)
+            _remove_unlisted(layout, current)
         _prune(layout, current.version)
-    return Swept(tuple(stages), expired, tuple(sorted(orphans - set(expired))))
+    return Swept(tuple(stages), expired, tuple(sorted(orphans)))
 
 
 def _remove_unlisted(layout: Layout, manifest: Manifest) -> set[str]:
@@ -147,9 +154,20 @@ def _check_files(layout: Layout, manifest: Manifest) -> None:
             raise DataFileMissing(root + file.path, file.bytes, found)
 
 
+@contextmanager
+def _failure_named(layout: Layout) -> Iterator[None]:
+    """Around the steps after which a failure has changed nothing yet."""
+    try:
+        yield
+    except (OSError, duckdb.IOException) as error:
+        raise CommitFailed(str(layout.root), str(error).split("\n")[0]) from error
+
+
 def _advance(layout: Layout, manifest: Manifest) -> None:
-    _place_catalog(layout, manifest)
-    _claim(layout, manifest)
+    with _failure_named(layout):
+        _place_catalog(layout, manifest)
+        _claim(layout, manifest)
+    fsync_path(layout.manifests)
     publish_catalog(layout, manifest.version)
     _prune(layout, manifest.version)
 
@@ -165,7 +183,7 @@ def _place_catalog(layout: Layout, manifest: Manifest) -> None:
 
 
 def _claim(layout: Layout, manifest: Manifest) -> None:
-    """Make a version durable, then visible. From here on it is the state of the store."""
+    """Make a version visible, its file durable. From here on it is the state of the store."""
     draft = layout.staging / f".manifest-{uuid.uuid4().hex}"
     try:
         write_manifest(manifest, draft)
@@ -175,7 +193,6 @@ def _claim(layout: Layout, manifest: Manifest) -> None:
         raise VersionTaken(manifest.version, str(layout.root)) from None
     finally:
         draft.unlink(missing_ok=True)
-    fsync_path(layout.manifests)
 
 
 def _prune(layout: Layout, current: int) -> None:

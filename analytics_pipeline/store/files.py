@@ -26,7 +26,8 @@ ROW_GROUP_ROWS = 122_880
 """DuckDB's own row group size: its readers work on these in parallel and skip them by their statistics."""
 
 DEFAULT_BUFFER_BYTES = 64 * 1024 * 1024
-_IDLE_WRITES = 16
+_FEWEST_IDLE_WRITES = 16
+_IDLE_ROUNDS = 2
 _SAMPLE_ROWS = 10_000
 _FEW_ROWS = 100
 _WORTH_REPEATS = 3
@@ -116,10 +117,14 @@ class PartitionedWriter:
             self._open.popitem()[1].writer.close()
 
     def _flush_idle(self) -> None:
-        """Write what gets no more rows while others still arrive: most sources give their rows in order of time."""
+        """Write what gets no more rows while others still arrive: most sources give their rows in order of time.
+
+        A source in no order comes back to every partition once a round, which is no idleness: writing then would cut
+        its row groups to the size of its batches.
+        """
         while self._buffers:
             partition, buffer = next(iter(self._buffers.items()))
-            if self._writes - buffer.touched < _IDLE_WRITES:
+            if self._writes - buffer.touched < max(_FEWEST_IDLE_WRITES, _IDLE_ROUNDS * len(self._buffers)):
                 return
             self._flush(partition)
 
@@ -175,11 +180,17 @@ def _encoding_for(rows: pa.Table) -> _Encoding:
         if pa.types.is_nested(column.type):
             dictionary.append(f"{column.name}.list.element")
         elif not pa.types.is_boolean(column.type):
-            if pc.count_distinct(sample.column(column.name)).as_py() * _WORTH_REPEATS <= max(len(sample), _FEW_ROWS):
+            if _distinct(sample.column(column.name)) * _WORTH_REPEATS <= max(len(sample), _FEW_ROWS):
                 dictionary.append(column.name)
             elif pa.types.is_integer(column.type) or pa.types.is_temporal(column.type):
                 packed.append(column.name)
     return _Encoding(dictionary, packed)
+
+
+def _distinct(values: pa.ChunkedArray[pa.Scalar[pa.DataType]]) -> int:
+    if values.type in {pa.string_view(), pa.binary_view()}:
+        values = values.cast(pa.large_binary())  # PyArrow cannot count the distinct values of views
+    return int(pc.count_distinct(values).as_py())
 
 
 @dataclass

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from analytics_pipeline.errors import FilesystemUnfit, StoreUnwritable
+from analytics_pipeline.errors import FilesystemUnfit, StoreNotFound, StoreUnwritable
 from analytics_pipeline.store.locks import try_lock
 
 
@@ -63,8 +63,15 @@ class Layout:
         return self.catalogs / f"{version:09d}.duckdb"
 
     def newest_version(self) -> int:
-        """The current version; 0 for an empty store."""
-        manifests = (path for path in self.manifests.iterdir() if path.suffix == ".parquet")
+        """The current version; 0 for an empty store.
+
+        Raises:
+            StoreNotFound: the store was removed or moved away.
+        """
+        try:
+            manifests = [path for path in self.manifests.iterdir() if path.suffix == ".parquet"]
+        except FileNotFoundError:
+            raise StoreNotFound(str(self.root)) from None
         return max((int(path.stem) for path in manifests if path.stem.isdigit()), default=0)
 
     def create(self) -> None:

@@ -5,6 +5,7 @@ Belongs here: `flock` with a time limit and a holder's name. Does not: what is d
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -119,5 +120,7 @@ def exclusive(path: Path, log: Callable[[str], None]) -> Iterator[None]:
 
 
 def _sign(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+    """Name the holder for those who wait; on a full disk the lock is as good without."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)

@@ -34,38 +34,50 @@ _FUNCTIONS_REFUSED = frozenset(
         "current_setting",  # paths and settings of this process
         "getenv",
         "getvariable",
+        "json_serialize_plan",  # plans any SQL in its text, which this check does not see
         "nextval",
         "set_config",
         "setval",
         "write_log",
     }
 )
+_TABLES_REFUSED = frozenset({"duckdb_databases", "duckdb_logs", "pg_settings", "pragma_database_list"})
+"""Views of DuckDB's own that show settings, paths or what others asked."""
+
 _FILE_LIKE = re.compile(r"[/\\.:*?\[]")
 """DuckDB takes a table name that holds one of these for a file, where it finds no such table."""
 
 
-def check_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
-    """Refuse everything but one SELECT over tables, views and harmless functions.
+def checked_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The query that may be run: one SELECT over tables, views and harmless functions; nothing else is let through.
 
     Raises:
         QueryRefused: names what stands in the way.
         QueryFailed: DuckDB's parser does not understand it.
     """
-    for node in _nodes(_syntax_tree(connection, sql)):
+    query = _only_statement(connection, sql)
+    for node in _nodes(_syntax_tree(connection, query)):
         _check_node(node)
+    return query  # not `sql`: what was checked is what runs
 
 
-def _syntax_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> object:
+def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    if "\0" in sql or (not sql.isascii() and sql.encode(errors="ignore").decode() != sql):
+        raise QueryFailed("The query holds a NUL or half a character.")
     try:
         statements = connection.extract_statements(sql)
-    except (duckdb.Error, ValueError) as error:  # ValueError: text that is no UTF-8
+    except duckdb.Error as error:
         raise QueryFailed(str(error)) from error
     if len(statements) != 1:
         raise QueryRefused(f"{len(statements)} statements")
     if statements[0].type != duckdb.StatementType.SELECT:
         raise QueryRefused(f"a {statements[0].type.name} statement")
+    return str(statements[0].query)
+
+
+def _syntax_tree(connection: duckdb.DuckDBPyConnection, query: str) -> object:
     try:
-        row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [statements[0].query]).fetchall()[0]
+        row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0]
         tree = json.loads(row[0])
     except (duckdb.Error, ValueError, RecursionError) as error:
         raise QueryRefused(f"its syntax tree cannot be checked ({error})") from error
@@ -96,8 +108,12 @@ def _check_node(node: Mapping[str, object]) -> None:
             raise QueryRefused(f"the table function {name}()")
     elif _text(node.get("function_name")).lower() in _FUNCTIONS_REFUSED:
         raise QueryRefused(f"the function {node['function_name']}()")
-    if kind in {"BASE_TABLE", "SHOW_REF"} and _FILE_LIKE.search(str(node.get("table_name"))):
-        raise QueryRefused(f"the file {node['table_name']} as a table")
+    if kind in {"BASE_TABLE", "SHOW_REF"}:
+        table = _text(node.get("table_name"))
+        if _FILE_LIKE.search(table):
+            raise QueryRefused(f"the file {table} as a table")
+        if table.strip('"').lower() in _TABLES_REFUSED:
+            raise QueryRefused(f"the table {table}")
 
 
 def _text(value: object) -> str:

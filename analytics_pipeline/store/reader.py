@@ -28,7 +28,7 @@ from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, 
 from analytics_pipeline.store.catalog import attach_catalog, build_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.manifest import Manifest
-from analytics_pipeline.store.query_check import check_select
+from analytics_pipeline.store.query_check import checked_select
 from analytics_pipeline.store.schema import literal
 
 Parameter: TypeAlias = "bool | int | float | str | bytes | datetime | date | Decimal | None"
@@ -111,10 +111,10 @@ class SqlSession:
         """
         with self._connection.cursor() as cursor:
             cursor.execute("USE store")  # not inherited by a cursor
-            check_select(cursor, sql)
+            query = checked_select(cursor, sql)
             with _time_limit(cursor, timeout):
                 try:
-                    table = _run(cursor, sql, params)
+                    table = _run(cursor, query, params)
                 except (QueryFailed, QueryRefused) as error:
                     if self._is_swept():
                         raise StaleReader from error

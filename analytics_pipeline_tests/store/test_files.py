@@ -70,6 +70,26 @@ def test_slice_of_a_large_batch_does_not_keep_it_in_memory(tmp_path: Path) -> No
     assert pq.read_table(tmp_path / Path(file.path).name)["id"].to_pylist() == [17] * 50
 
 
+def test_source_in_no_order_still_fills_its_row_groups(tmp_path: Path) -> None:
+    """Where every batch has rows of every day, row groups as small as batches would make each query slow."""
+    writer = PartitionedWriter(tmp_path, "facts", WIDE)
+    for number in range(2_000):
+        writer.write(f"d{number % 100}", batch(50))
+    files = writer.close()
+    assert {key: row_groups(tmp_path / Path(of_key[0].path).name) for key, of_key in files.items()} == {
+        f"d{day}": [1_000] for day in range(100)
+    }
+
+
+def test_partition_that_gets_no_more_rows_is_written_while_others_arrive(tmp_path: Path) -> None:
+    """A source in order of time must not hold back its whole past."""
+    writer = PartitionedWriter(tmp_path, "facts", WIDE)
+    for number in range(400):
+        writer.write(f"d{number // 4}", batch(50))
+        assert len(writer._buffers) <= 10
+    assert all(files[0].rows == 200 for files in writer.close().values())
+
+
 def test_thousand_partitions_need_a_bounded_number_of_open_files(tmp_path: Path) -> None:
     """A first sync of three years writes a thousand days at once; systems allow 1,024 open files."""
     writer = PartitionedWriter(tmp_path, "facts", FACTS, buffer_bytes=1)

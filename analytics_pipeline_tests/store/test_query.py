@@ -146,6 +146,15 @@ READS = [
     "FROM python_map_function(1)",
     "FROM a_frame_of_the_caller",
     "FROM test_all_types()",
+    "SELECT json_serialize_plan('FROM read_text(''/etc/passwd'')')",
+    "FROM pg_settings",
+    "DESCRIBE pg_settings",
+    "FROM duckdb_logs",
+    "FROM pragma_database_list",
+    "SELECT list_transform(['HOME'], lambda x: getenv(x))",
+    "SELECT 'allowed_paths'.current_setting()",
+    "SELECT 1\0; FROM read_text('/etc/passwd')",
+    "SELECT '\ud800'",
 ]
 
 

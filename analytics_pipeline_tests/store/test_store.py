@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from analytics_pipeline.errors import (
+    CommitFailed,
     DataFileMissing,
     FilesystemUnfit,
     ManifestUnreadable,
@@ -269,6 +270,14 @@ def test_folder_without_a_store_is_named(tmp_path: Path) -> None:
         open_store(tmp_path)
 
 
+def test_store_that_was_removed_under_its_user_is_named(store: Store) -> None:
+    """Somebody cleaned up while a service ran."""
+    publish(store, {"facts": {"d0": facts(1)}})
+    shutil.rmtree(store.root)
+    with pytest.raises(StoreNotFound):
+        ids(store)
+
+
 def test_creating_a_store_again_keeps_it(store: Store) -> None:
     """Every start creates the store where there is none."""
     publish(store, {"facts": {"d0": facts(1)}})
@@ -320,6 +329,34 @@ def test_commit_of_a_file_that_is_not_whole_changes_nothing(store: Store, how: s
     assert (store.manifest().version, ids(store)) == (1, [1])
     store.sweep()
     assert files_on_disk(store) == files_listed(store)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from analytics_pipeline.store import Change, open_store
+from analytics_pipeline_tests.store.scenario import change_of, facts
+store = open_store(Path(sys.argv[1]))
+with store.stage("too-large") as stage:
+    change = Change([change_of(stage, "facts", {"d1": facts(2)})])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
+    try:
+        store.commit(stage, change)
+    except Exception as error:
+        print(type(error).__name__)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+    print(store.query("SELECT count(*) FROM facts").item(), len(list(store.layout.staging.iterdir())))
+    store.commit(stage, change)
+    print(store.query("SELECT count(*) FROM facts").item())
+"""
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 20_000])
+def test_commit_that_the_disk_has_no_room_for_changes_nothing(store: Store, limit: int) -> None:
+    """A full disk is the commonest failure of all; the same commit goes through once there is room."""
+    publish(store, {"facts": {"d0": facts(1)}})
+    output, _ = python(FULL_DISK, str(store.root), str(limit)).communicate()
+    assert output.splitlines() == [CommitFailed.__name__, "1 1", "2"]
 
 
 def test_published_file_that_vanished_stops_the_next_commit(store: Store) -> None:
