@@ -77,7 +77,11 @@ def source_fingerprints(
         return connection.execute(query.encode()).fetchall()
 
     rows = asked(snapshot, patience, ask)
-    return {plan.key_of(bucket): Fingerprint().plus(count, int(total)) for bucket, count, total in rows}
+    found: dict[str, Fingerprint] = {}
+    for bucket, count, total in rows:
+        key = plan.key_of(bucket)  # several buckets are `REST`
+        found[key] = found.get(key, Fingerprint()).plus(count, int(total))
+    return found
 
 
 def _differs(key: str, published: Table, found: Mapping[str, Fingerprint]) -> bool:

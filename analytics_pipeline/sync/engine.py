@@ -259,7 +259,7 @@ class SyncJob:
     ) -> _HalfRead:
         began = time.monotonic()
         writer = stage.writer(plan.table, plan.schema)
-        router = Router(writer, plan.schema, plan.key_of)
+        router = Router(writer, plan.schema, plan.cut)
         try:
             with stream(snapshot, self._request(plan, keys), on_notice=self.log) as rows:
                 self._drain(rows, router, plan.table, failed)

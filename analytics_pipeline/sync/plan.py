@@ -21,7 +21,7 @@ from analytics_pipeline.sync.fingerprint import row_hash, spec_hash
 from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
 from analytics_pipeline.sync.postgres.sql import column as q_column
 from analytics_pipeline.sync.postgres.types import ColumnRule, rule_for
-from analytics_pipeline.sync.routing import BUCKET, HASH
+from analytics_pipeline.sync.routing import HASH, Cut
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.windows import REST, WHOLE, ColumnKind, Geometry, Window, WindowSql
 
@@ -83,7 +83,7 @@ class HalfPlan:
     @property
     def bucket(self) -> str:
         """SQL that gives a row's bucket."""
-        return self.windows.bucket if self.windows else "NULL::int8"
+        return self.windows.bucket if self.windows else "NULL::int4"
 
     @property
     def hashed(self) -> str:
@@ -92,14 +92,20 @@ class HalfPlan:
 
     @property
     def travelling_rules(self) -> Sequence[ColumnRule]:
-        """The columns to read: the stored ones, then bucket and hash."""
-        return (*self.rules, _integer_rule(BUCKET, self.bucket), _integer_rule(HASH, self.hashed))
+        """The columns to read: the stored ones, then the hash."""
+        return (*self.rules, _integer_rule(HASH, self.hashed))
+
+    @cached_property
+    def cut(self) -> Cut:
+        """How rows that arrive fall into partitions: the same bounds as `bucket`."""
+        if self.windows is None:
+            return Cut(None, (), (WHOLE,))
+        column = [q_column(rule.name) for rule in self.rules].index(self.windows.column)
+        return Cut(column, self.windows.thresholds, self.windows.bucket_keys)
 
     def key_of(self, bucket: int | None) -> str:
-        """The partition of a bucket."""
-        if self.windows is None:
-            return WHOLE
-        return REST if bucket is None else self.windows.geometry.key_of_bucket(bucket)
+        """The partition of a bucket that Postgres gave."""
+        return self.cut.keys[bucket or 0]
 
     def selecting(self, keys: frozenset[str]) -> str | None:
         """The condition for the rows of some partitions; None where that is every row."""
@@ -230,5 +236,4 @@ def _integer_rule(name: str, sql: str) -> ColumnRule:
         wire_type=pa.int64(),
         cursor_expression=sql,
         cursor_wire_type=pa.int64(),
-        hash_expression=sql,
     )

@@ -73,11 +73,6 @@ class ColumnKind(StrEnum):
 
 
 _UNITS_A_SECOND = {ColumnKind.SECONDS: 1, ColumnKind.MILLISECONDS: 1_000, ColumnKind.MICROSECONDS: 1_000_000}
-_INTERVALS = {
-    ColumnKind.SECONDS: "1 second",
-    ColumnKind.MILLISECONDS: "1 millisecond",
-    ColumnKind.MICROSECONDS: "1 microsecond",
-}
 
 
 class Window(NamedTuple):
@@ -124,10 +119,6 @@ class Geometry:
             local = end
         return found
 
-    def key_of_bucket(self, bucket: int) -> str:
-        """The name of the window that `WindowSql.bucket` gave."""
-        return self.key(_EPOCH + (timedelta(hours=bucket) if self.grain is Grain.HOURLY else timedelta(days=bucket)))
-
     def key(self, local: datetime) -> str:
         """The name of the window that begins at a local time, as Dagster spells its key."""
         return local.strftime("%Y-%m-%d-%H:%M" if self.grain is Grain.HOURLY else "%Y-%m-%d")
@@ -159,11 +150,24 @@ class WindowSql:
 
     @property
     def bucket(self) -> str:
-        """A row's window as an integer, days or (hourly) hours from 1970 to its start; NULL for a row of `REST`."""
+        """A row's place among the bounds: an index into `bucket_keys`, NULL for a NULL.
+
+        Bounds, not date_trunc: the same comparison serves SQL and the rows on their way (`thresholds`), in every zone.
+        """
         if not self.windows:  # the start is still to come
-            return "NULL::int8"
-        inside = f"{self.column} >= {self._bound(self.windows[0])} AND {self.column} < {self._end(self.windows[-1])}"
-        return f"CASE WHEN {inside} THEN {self._truncated()} END"
+            return "NULL::int4"
+        bounds = ",".join(f'"{self._text(*bound)}"' for bound in self._bounds)
+        return f"width_bucket({self.column}, '{{{bounds}}}'::{self._sql_type}[])"
+
+    @property
+    def thresholds(self) -> list[int]:
+        """The bounds as the integers that Arrow keeps: microseconds or days since 1970, or the column's own unit."""
+        return [self._number(*bound) for bound in self._bounds]
+
+    @property
+    def bucket_keys(self) -> list[str]:
+        """The partition of each bucket: before the first window and after the last one is `REST`."""
+        return [REST, *(window.key for window in self.windows), REST]
 
     def selecting(self, keys: Iterable[str]) -> str | None:
         """The condition for the rows of some windows and perhaps `REST`; None where that is every row."""
@@ -195,17 +199,15 @@ class WindowSql:
                 runs.append((window, window))
         return runs
 
-    def _truncated(self) -> str:
-        local = self.column
-        if self.kind in _INTERVALS:
-            local = f"(timestamptz 'epoch' + {local} * interval '{_INTERVALS[self.kind]}')"
-        if self.kind not in {ColumnKind.TIMESTAMP, ColumnKind.DATE}:
-            local = f"({local} AT TIME ZONE '{self.geometry.timezone}')"
-        if self.geometry.grain is Grain.HOURLY:
-            return f"floor(extract(epoch FROM {local}) / 3600)::int8"
-        if self.geometry.grain is not Grain.DAILY:
-            local = f"date_trunc('{self.geometry.grain.unit}', {local})"
-        return f"({local}::date - date '1970-01-01')::int8"
+    @property
+    def _bounds(self) -> list[tuple[datetime, datetime]]:
+        """Starts of all windows and the end of the last one, local and in UTC."""
+        starts = [(window.local, window.lower) for window in self.windows]
+        return [*starts, (self.windows[-1].local_end, self.windows[-1].upper)] if starts else []
+
+    @property
+    def _sql_type(self) -> str:
+        return "int8" if self.kind in _UNITS_A_SECOND else self.kind.value
 
     def _bound(self, window: Window) -> str:
         return self._literal(window.local, window.lower)
@@ -214,8 +216,15 @@ class WindowSql:
         return self._literal(window.local_end, window.upper)
 
     def _literal(self, local: datetime, utc: datetime) -> str:
+        return f"{self._sql_type} '{self._text(local, utc)}'"
+
+    def _text(self, local: datetime, utc: datetime) -> str:
         if self.kind in _UNITS_A_SECOND:
-            return str(int(utc.timestamp()) * _UNITS_A_SECOND[self.kind])
-        if self.kind is ColumnKind.TIMESTAMPTZ:
-            return f"timestamptz '{utc.isoformat()}'"
-        return f"{self.kind.value} '{local.isoformat(sep=' ')}'"
+            return str(self._number(local, utc))
+        return utc.isoformat() if self.kind is ColumnKind.TIMESTAMPTZ else local.isoformat(sep=" ")
+
+    def _number(self, local: datetime, utc: datetime) -> int:
+        if self.kind in _UNITS_A_SECOND:
+            return int(utc.timestamp()) * _UNITS_A_SECOND[self.kind]
+        since = utc.replace(tzinfo=None) - _EPOCH if self.kind is ColumnKind.TIMESTAMPTZ else local - _EPOCH
+        return since.days if self.kind is ColumnKind.DATE else since // timedelta(microseconds=1)

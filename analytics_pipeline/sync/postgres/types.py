@@ -38,7 +38,9 @@ class ColumnRule:
         wire_type: what ADBC gives for it; cast to `arrow_type` afterwards.
         cursor_expression: SQL over alias q for the cursor tier; gives the same stored values.
         cursor_wire_type: the Arrow type to build from the cursor's Python values, before the same cast.
-        hash_expression: SQL over alias q whose equality is identity, for hash_record_extended(ROW(...), 0).
+        value: SQL over alias q for the value as Postgres has it.
+        hash_template: SQL for its 64-bit hash, in which {v} is the value and {seed} an integer; equal hashes mean
+            identical values, not just equal ones. NULL for NULL.
     """
 
     name: str
@@ -48,7 +50,12 @@ class ColumnRule:
     wire_type: pa.DataType
     cursor_expression: str
     cursor_wire_type: pa.DataType
-    hash_expression: str
+    value: str = ""
+    hash_template: str = ""
+
+    def hashed(self, seed: int) -> str:
+        """SQL over alias q for the value's hash."""
+        return _fill(self.hash_template.replace("{seed}", str(seed)), self.value)
 
 
 @dataclass(frozen=True)
@@ -63,10 +70,21 @@ class _Form:
     hashed: str
 
 
-_TEXT_HASH = '({v}::text) COLLATE "C"'  # a nondeterministic collation would call different texts equal
+# A nondeterministic collation would call different texts equal.
+_TEXT_HASH = 'hashtextextended(({v}::text) COLLATE "C", {seed})'
+# 0 and -0 are equal, yet not the same.
+_FLOAT_HASH = f"CASE WHEN {{v}} = 0 THEN {_TEXT_HASH} ELSE hash{{float}}extended({{v}}, {{seed}}) END"
+# So are 1.0 and 1.00. PostgreSQL's own hash leaves out the sign, and is the same for NaN and the infinities.
+_NUMERIC_HASH = (
+    f"CASE WHEN scale({{v}}) IS NULL THEN {_TEXT_HASH} "
+    "ELSE hash_numeric_extended({v}, {seed}) # hashint4extended(scale({v}) * 2 + ({v} < 0)::int4, {seed}) END"
+)
+_TIMESTAMP_HASH = "timestamp_hash_extended({v}, {seed})"
+# For types whose own function has no name before PostgreSQL 18. A row of NULL is not NULL.
+_RECORD_HASH = "CASE WHEN {v} IS NOT NULL THEN hash_record_extended(ROW({v}), {seed}) END"
 
 
-def _native(arrow: pa.DataType, hashed: str = "{v}") -> _Form:
+def _native(arrow: pa.DataType, hashed: str) -> _Form:
     return _Form(arrow, arrow, "{v}", arrow, "{v}", hashed)
 
 
@@ -74,42 +92,48 @@ def _text(sql: str = "{v}::text", arrow: pa.DataType | None = None, hashed: str 
     return _Form(arrow or pa.string(), pa.string(), sql, pa.string(), sql, hashed)
 
 
-def _guarded(arrow: pa.DataType, wire: pa.DataType, condition: str, number: str) -> _Form:
+def _guarded(arrow: pa.DataType, wire: pa.DataType, condition: str, number: str, hashed: str) -> _Form:
     """A form whose values outside a range become NULL; the cursor tier gets numbers, for Python has no such dates."""
     return _Form(
-        arrow, arrow, f"CASE WHEN {condition} THEN {{v}} END", wire, f"CASE WHEN {condition} THEN {number} END", "{v}"
+        arrow, arrow, f"CASE WHEN {condition} THEN {{v}} END", wire, f"CASE WHEN {condition} THEN {number} END", hashed
     )
 
 
 _MICROSECONDS = "(EXTRACT(epoch FROM {v}) * 1000000)::int8"
 
 RULES: dict[str, _Form] = {
-    "bool": _native(pa.bool_()),
-    "int2": _native(pa.int16()),
-    "int4": _native(pa.int32()),
-    "int8": _native(pa.int64()),
-    # 0 and -0 are equal, yet not the same: hash the bits.
-    "float4": _native(pa.float32(), "float4send({v})"),
-    "float8": _native(pa.float64(), "float8send({v})"),
-    "text": _native(pa.string(), '{v} COLLATE "C"'),
-    "varchar": _native(pa.string(), '{v} COLLATE "C"'),
+    "bool": _native(pa.bool_(), "hashint4extended({v}::int4, {seed})"),
+    "int2": _native(pa.int16(), "hashint2extended({v}, {seed})"),
+    "int4": _native(pa.int32(), "hashint4extended({v}, {seed})"),
+    "int8": _native(pa.int64(), "hashint8extended({v}, {seed})"),
+    "float4": _native(pa.float32(), _FLOAT_HASH.replace("{float}", "float4")),
+    "float8": _native(pa.float64(), _FLOAT_HASH.replace("{float}", "float8")),
+    "text": _native(pa.string(), _TEXT_HASH),
+    "varchar": _native(pa.string(), _TEXT_HASH),
     "name": _text(),
-    "bytea": _native(pa.binary()),
-    "uuid": _text(hashed="{v}"),
-    "oid": _Form(pa.int64(), pa.int64(), "{v}::int8", pa.int64(), "{v}::int8", "{v}"),
-    "date": _guarded(pa.date32(), pa.int32(), "isfinite({v})", "{v} - date '1970-01-01'"),
+    "bytea": _native(pa.binary(), _RECORD_HASH),
+    "uuid": _text(hashed="uuid_hash_extended({v}, {seed})"),
+    "oid": _Form(pa.int64(), pa.int64(), "{v}::int8", pa.int64(), "{v}::int8", "hashoidextended({v}, {seed})"),
+    "date": _guarded(pa.date32(), pa.int32(), "isfinite({v})", "{v} - date '1970-01-01'", _RECORD_HASH),
     "timestamp": _guarded(
-        pa.timestamp("us"), pa.int64(), f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}'", _MICROSECONDS
+        pa.timestamp("us"),
+        pa.int64(),
+        f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}'",
+        _MICROSECONDS,
+        _TIMESTAMP_HASH,
     ),
     "timestamptz": _guarded(
         pa.timestamp("us", "UTC"),
         pa.int64(),
         f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}+00'",
         _MICROSECONDS,
+        _TIMESTAMP_HASH.replace("{v}", "{v} AT TIME ZONE 'UTC'"),
     ),
-    "time": _Form(pa.time64("us"), pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, "{v}"),
+    "time": _Form(
+        pa.time64("us"), pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, "time_hash_extended({v}, {seed})"
+    ),
     # DuckDB casts '-1 days 02:00:00' to an interval, but not '+2 days'.
-    "interval": _text("replace({v}::text, '+', '')", hashed="interval_send({v})"),
+    "interval": _text("replace({v}::text, '+', '')"),
     "money": _text("{v}::numeric::text", _MONEY),
 }
 """Built-in types with a rule of their own, by pg_type.typname; numeric, arrays and composites are built below."""
@@ -127,7 +151,8 @@ def rule_for(column: SourceColumn) -> ColumnRule:
         wire_type=form.wire,
         cursor_expression=_fill(form.cursor_sql, value),
         cursor_wire_type=form.cursor_wire,
-        hash_expression=_fill(form.hashed, value),
+        value=value,
+        hash_template=form.hashed,
     )
 
 
@@ -149,13 +174,13 @@ def _scalar(column: SourceColumn) -> _Form:
 def _numeric(typmod: int) -> _Form:
     """DECIMAL where it was declared, DOUBLE where not; text is the fastest way there, and lossless."""
     if typmod == -1:
-        return _text(arrow=pa.float64(), hashed="numeric_send({v})")
+        return _text(arrow=pa.float64(), hashed=_NUMERIC_HASH)
     precision, scale = (typmod - _VARHDRSZ) >> 16 & 0xFFFF, ((typmod - _VARHDRSZ & 0x7FF) ^ 1024) - 1024
     # numeric(3,-2) holds up to 99900, numeric(2,4) up to 0.0099; stores want 0 <= scale <= precision.
     digits, scale = max(precision + max(-scale, 0), scale), max(scale, 0)
     if digits > _WIDEST_DECIMAL:
-        return _text(hashed="numeric_send({v})")
-    return _text("NULLIF({v}, 'NaN')::text", pa.decimal128(digits, scale), "numeric_send({v})")
+        return _text(hashed=_NUMERIC_HASH)
+    return _text("NULLIF({v}, 'NaN')::text", pa.decimal128(digits, scale), _NUMERIC_HASH)
 
 
 def _array(column: SourceColumn, element: SourceColumn, value: str) -> _Form:
