@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from analytics_pipeline.sample import sources
 from analytics_pipeline.sample.lease import Lease
 from analytics_pipeline.sample.server import EmbeddedPostgres
+from analytics_pipeline_tests.workplace import Workplace
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,21 @@ def postgres_url(postgres_server: str) -> Iterator[str]:
     yield postgres_server.replace("/postgres?", f"/{name}?")
     with psycopg.connect(postgres_server, autocommit=True) as connection:
         connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def sample_urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The sources' three variables with the URLs of small, filled sample databases; tests may not change their rows."""
+    with Lease(tmp_path_factory.mktemp("sample") / "data") as lease:
+        for source in sources.SOURCES.values():
+            sources._ensure_filled(lease.server, source, 0.02)
+        yield {
+            variable: lease.server.url(database).get_secret_value()
+            for variable, database in sources.OF_VARIABLE.items()
+        }
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, sample_urls: Mapping[str, str]) -> Workplace:
+    """A working folder with the shipped `dagster.yaml` and `workspace.yaml`, its own home, and the sample's URLs."""
+    return Workplace(tmp_path / "workplace", sample_urls)

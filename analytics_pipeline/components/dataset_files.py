@@ -36,6 +36,8 @@ def load_datasets(module: ModuleType) -> dg.Definitions:
     """
     folder = Path(module.__path__[0])
     check_dataset_files(sorted(folder.rglob("defs.yaml")))
+    # Not `load_from_defs_folder`, which looks for a pyproject.toml: an installed wheel has none. Not `ComponentTree` by
+    # hand either, which prints a page of Dagster's warnings about its own insides.
     return dg.load_defs(module, project_root=folder.parents[module.__name__.count(".")])
 
 
@@ -49,7 +51,7 @@ def check_dataset_files(files: Iterable[Path]) -> None:
     for file in files:
         problems: list[Problem] = []
         for document in _documents(file):
-            problems += _top_level_problems(document)
+            problems += [*_top_level_problems(document), *_unquoted_templates(document)]
             name = _dataset_name(file, document)
             if name in seen:
                 problems.append((_line(document), "", f"{name} is already the dataset of {seen[name]}; {_RENAME}"))
@@ -94,12 +96,20 @@ def _top_level_problems(document: yaml.Node) -> Iterable[Problem]:
         yield _line(attributes), "attributes", "is no mapping; indent the keys of the dataset below it"
 
 
+def _unquoted_templates(node: yaml.Node) -> Iterable[Problem]:
+    """To YAML, `{{ x }}` without quotes is a mapping whose key is a mapping."""
+    for key, value in _entries(node).items():
+        if not isinstance(key, yaml.ScalarNode):
+            yield _line(key), "", 'a template stands in quotes: write "{{ … }}"'
+        yield from _unquoted_templates(value)
+
+
 def _dataset_name(file: Path, document: yaml.Node) -> str | None:
     type_, attributes = _entry(document, "type"), _entry(document, "attributes")
-    if type_ is None or type_.value not in _OUR_TYPES:
+    if type_ is None or str(type_.value) not in _OUR_TYPES:
         return None
     given = _entry(attributes, "name") if attributes is not None else None
-    return str(given.value) if given is not None else file.parent.name
+    return str(given.value) if isinstance(given, yaml.ScalarNode) else file.parent.name
 
 
 def _entries(node: yaml.Node) -> dict[yaml.Node, yaml.Node]:

@@ -1,0 +1,96 @@
+"""`make demo` from the outside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analytics_pipeline.sample import sources
+from analytics_pipeline.settings import SOURCE_URL_VARIABLES, Home
+from analytics_pipeline_tests.workplace import Workplace
+
+TABLES = [f"{name}_{half}" for name in ("eval", "human_signals", "monitoring") for half in ("dataset", "results")]
+
+
+def rows(said: str) -> dict[str, tuple[str, str]]:
+    """Rows in Postgres and in the store, of each table that the demo lists."""
+    found = re.findall(r"^(\w+) +([\d,]+) +([\d,]+) +[\d,]+$", said, re.MULTILINE)
+    return {table: (postgres, store) for table, postgres, store in found}
+
+
+@pytest.fixture
+def newcomer(tmp_path: Path) -> Iterator[Workplace]:
+    """A workplace where no source is set; its sample is there already, only smaller than a newcomer's."""
+    workplace = Workplace(tmp_path / "workplace", {})
+    home = Home(workplace.home, "a test")
+    sources.ensure_sample(home, 0.05)
+    yield workplace
+    sources.release()
+    sources.server_of(home).stop("immediate")
+
+
+def test_it_fills_the_store_from_the_sample_and_changes_nothing_the_second_time(newcomer: Workplace) -> None:
+    first = newcomer.python("-m", "analytics_pipeline.demo")
+
+    assert first.returncode == 0, first.stdout
+    assert "an embedded PostgreSQL with sample data" in first.stdout
+    assert "Every table holds what Postgres holds." in first.stdout
+    assert list(rows(first.stdout)) == TABLES
+    assert all(postgres == store != "0" for postgres, store in rows(first.stdout).values())
+    events, version = newcomer.events(), newcomer.version()
+    assert events != []
+
+    again = newcomer.python("-m", "analytics_pipeline.demo")
+
+    assert again.returncode == 0, again.stdout
+    assert rows(again.stdout) == rows(first.stdout)
+    assert (newcomer.events(), newcomer.version()) == (events, version)
+    assert "Warning" not in again.stdout
+
+
+def test_it_uses_the_users_databases_where_they_are_set_and_says_so(workplace: Workplace) -> None:
+    done = workplace.python("-m", "analytics_pipeline.demo")
+
+    assert done.returncode == 0, done.stdout
+    assert "Sources: the databases that your variables name." in done.stdout
+    assert list(rows(done.stdout)) == TABLES
+    assert not (workplace.home / "sample").exists()
+
+
+@pytest.mark.parametrize("variable", SOURCE_URL_VARIABLES)
+def test_with_one_source_it_shows_that_one(workplace: Workplace, variable: str) -> None:
+    others = [other for other in SOURCE_URL_VARIABLES if other != variable]
+    for other in others:
+        del workplace.environment[other]
+
+    done = workplace.python("-m", "analytics_pipeline.demo")
+
+    assert done.returncode == 0, done.stdout
+    dataset = sources.OF_VARIABLE[variable]
+    assert list(rows(done.stdout)) == [f"{dataset}_dataset", f"{dataset}_results"]
+    for other in others:
+        assert f"is left out: {other} is not set." in done.stdout
+
+
+def test_a_source_that_does_not_answer_is_exit_code_one_and_no_table(workplace: Workplace) -> None:
+    workplace.environment["MONITORING_DB_URL"] = "postgresql://bob:hunter2secret@127.0.0.1:1/db"
+
+    done = workplace.python("-m", "analytics_pipeline.demo")
+
+    assert done.returncode == 1
+    assert "No connection to database 'db' at 127.0.0.1:1" in done.stdout
+    assert "hunter2secret" not in done.stdout
+    assert rows(done.stdout) == {}
+
+
+def test_elsewhere_than_in_the_projects_folder_it_says_where_to_go(tmp_path: Path) -> None:
+    workplace = Workplace(tmp_path / "workplace", {})
+    (workplace.folder / "workspace.yaml").unlink()
+
+    done = workplace.python("-m", "analytics_pipeline.demo")
+
+    assert done.returncode == 1
+    assert done.stdout == "Run this from the project's folder, where workspace.yaml is.\n"

@@ -1,0 +1,125 @@
+"""What the project shows of itself: public names, charters, and documentation that cannot rot."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from analytics_pipeline_tests.workplace import REPOSITORY
+
+PACKAGE = REPOSITORY / "analytics_pipeline"
+LONGEST_MODULE = 450
+LONG_BY_NATURE = {"errors.py"}
+"""One short class a failure; splitting it would scatter the list that readers look for."""
+
+PUBLIC = {
+    "analytics_pipeline.components": {"SplitSyncComponent", "build_sync_assets", "load_datasets"},
+    "analytics_pipeline.store": {
+        "Change",
+        "Column",
+        "DataFile",
+        "JoinView",
+        "JsonObject",
+        "JsonValue",
+        "Manifest",
+        "Parameters",
+        "Partition",
+        "PartitionedWriter",
+        "Stage",
+        "Store",
+        "Swept",
+        "Table",
+        "TableChange",
+        "create_store",
+        "open_store",
+    },
+}
+SCRIPTS = {PACKAGE / "sample" / "digits" / "train.py"}
+"""Not imported by anything: each says how to run it instead."""
+MODULES = sorted(PACKAGE.rglob("*.py"))
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+IN_BACKTICKS = re.compile(r"`((?:[\w.-]+/)+[\w.-]*\.(?:py|md|ya?ml|toml|sql|png|lock)|[\w-]+\.(?:toml|lock|ya?ml))`")
+FROM_THE_USER = {"defs.yaml"}
+"""Names of files that stand for any such file."""
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Every `make x` that a page tells its reader to type: in a code block, or in backticks."""
+    text = page.read_text()
+    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE) + re.findall(r"`([^`\n]+)`", text):
+        yield from re.findall(r"(?:^|[;&|]\s*|^\$ )make ((?:\w+=\S+ )*[a-z-]+)", block, re.MULTILINE)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_are_the_reviewed_ones_and_exist(module: str) -> None:
+    imported = importlib.import_module(module)
+
+    assert set(imported.__all__) == PUBLIC[module]
+    assert list(imported.__all__) == sorted(imported.__all__)
+    assert all(hasattr(imported, name) for name in imported.__all__)
+
+
+def test_no_other_package_promises_names() -> None:
+    promising = {
+        name_of(path.parent).replace("/", ".")
+        for path in PACKAGE.rglob("__init__.py")
+        if re.search(r"^__all__", path.read_text(), re.MULTILINE)
+    }
+    assert promising == set(PUBLIC)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_opens_with_its_charter(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+
+    assert docstring, "it says nothing of itself"
+    if path.name != "__init__.py" and path not in SCRIPTS:
+        assert "Belongs here:" in docstring
+        assert "Does not:" in docstring
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_a_module_fits_in_a_head(path: Path) -> None:
+    if path.name not in LONG_BY_NATURE:
+        assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_make_target_of_a_page_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+    named = {command.split(" ")[-1] for command in commands(page)}
+    assert named - targets == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = [link.partition("#")[0] for link in LINK.findall(page.read_text()) if "://" not in link]
+
+    assert [link for link in links if link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    named = {path for path in IN_BACKTICKS.findall(page.read_text()) if path not in FROM_THE_USER}
+
+    places = (REPOSITORY, PACKAGE, page.parent)
+    assert {path for path in named if not any((place / path).exists() for place in places)} == set()
+
+
+def test_the_repository_is_free_of_paths_of_somebodys_machine() -> None:
+    private = re.compile(r"(?<![\w.])/(?:home|Users|root|work)/\w")
+    places = [PACKAGE, *(REPOSITORY / name for name in ("docs", "examples", "benchmarks", "deploy"))]
+    texts = [path for place in places for path in place.rglob("*") if path.suffix in {".py", ".md", ".yaml", ".sql"}]
+
+    assert [name_of(path) for path in [*texts, *PAGES] if private.search(path.read_text())] == []

@@ -1,0 +1,45 @@
+"""What loading the code location costs, in processes of its own: `python benchmarks/imports.py`.
+
+Prints a Markdown table: the median of five fresh processes each, and what they add to `import dagster`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+RUNS = 5
+STATEMENTS = {
+    "nothing": "pass",
+    "dagster": "import dagster",
+    "the code location": "import analytics_pipeline.definitions",
+    "the engine, as a run does": "import analytics_pipeline.definitions, analytics_pipeline.sync.engine",
+    "everything, with summaries and sample": (
+        "import analytics_pipeline.definitions, analytics_pipeline.sync.engine, "
+        "analytics_pipeline.sync.summary, analytics_pipeline.sample.sources"
+    ),
+}
+
+
+def seconds(statement: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    measured: dict[str, list[float]] = {name: [] for name in STATEMENTS}
+    for _ in range(RUNS):  # in turns, so that a slow moment of the machine hits all of them
+        for name, statement in STATEMENTS.items():
+            measured[name].append(seconds(statement))
+    medians = {name: statistics.median(times) for name, times in measured.items()}
+    print("| import | median of 5 [s] | over `import dagster` [s] |")
+    print("|---|---:|---:|")
+    for name, median in medians.items():
+        print(f"| {name} | {median:.2f} | {median - medians['dagster']:+.2f} |")
+
+
+if __name__ == "__main__":
+    main()
