@@ -1,0 +1,384 @@
+"""The engine: what a refresh sees, what a replacement may not break, how specs and schemas change."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from analytics_pipeline.errors import IncompatibleColumn, SourceQueryRefused
+from analytics_pipeline.store import Store, open_store
+from analytics_pipeline.sync.engine import Selection
+from analytics_pipeline.sync.postgres.readers import Tier
+from analytics_pipeline.sync.spec import Half
+from analytics_pipeline.sync.summary import summarize_view
+from analytics_pipeline.sync.windows import REST, WHOLE
+from analytics_pipeline_tests.sync.postgres_reading import execute
+from analytics_pipeline_tests.sync.scenario import (
+    NOW,
+    PAIR,
+    UNPARTITIONED,
+    asked_of,
+    content,
+    fill,
+    job_of,
+    leavings,
+    published,
+    sessions,
+    spec_of,
+)
+
+RECORDS_OF_STORE = "SELECT dataset_id, timestamp, model_name FROM demo_dataset ORDER BY ALL"
+RECORDS_OF_SOURCE = "SELECT id, created_at, model FROM records ORDER BY id, created_at, model"
+VIEW_ROWS = "SELECT dataset_id, metric, score, model_name FROM demo_data ORDER BY ALL"
+
+
+def keys(partitions: object) -> list[str]:
+    assert isinstance(partitions, dict)
+    return list(partitions)
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        ("INSERT INTO records VALUES (5, '2024-01-05 12:00+00', 'equal')", ["2024-01-05"]),
+        ("INSERT INTO records VALUES (5, '2024-01-02 08:00+00', 'late')", ["2024-01-02"]),
+        ("INSERT INTO records VALUES (5, '2023-06-01', 'early')", [REST]),
+        ("INSERT INTO records VALUES (5, '2024-02-01', 'future')", [REST]),
+        ("INSERT INTO records VALUES (1, '2024-01-01 00:00+00', 'a')", ["2024-01-01"]),
+        ("UPDATE records SET model = 'B' WHERE id = 2", ["2024-01-01"]),
+        ("UPDATE records SET model = NULL WHERE id = 2", ["2024-01-01"]),
+        ("UPDATE records SET created_at = '2024-01-03' WHERE id = 3", ["2024-01-03", "2024-01-05"]),
+        ("UPDATE records SET created_at = NULL WHERE id = 3", ["2024-01-05", REST]),
+        ("UPDATE records SET created_at = '2024-01-03' WHERE id = 4", ["2024-01-03", REST]),
+        ("UPDATE records SET created_at = NULL WHERE id IN (1, 2)", ["2024-01-01", REST]),
+        ("DELETE FROM records WHERE id = 3", ["2024-01-05"]),
+        ("TRUNCATE records", ["2024-01-01", "2024-01-05", REST]),
+    ],
+)
+def test_A3_a_refresh_sees_every_change_and_replaces_only_its_partitions(  # noqa: N802 - a finding's id
+    postgres_url: str, store: Store, change: str, stale: list[str]
+) -> None:
+    """Otherwise equal timestamps, late rows, updates and deletes never arrive, as with `> watermark`."""
+    fill(postgres_url)
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    execute(postgres_url, change)
+    outcome = job.refresh(now=NOW)
+    assert {half: keys(found.partitions) for half, found in outcome.halves.items()} == {Half.DATASET: stale}
+    assert published(store, RECORDS_OF_STORE) == asked_of(postgres_url, RECORDS_OF_SOURCE)
+    again = job.refresh(now=NOW)
+    assert (again.halves, again.manifest.version) == ({}, outcome.manifest.version)
+
+
+@pytest.mark.parametrize("moved_to", ["2024-01-01 12:00", "2024-01-09", "2023-01-01", "2024-03-01"])
+@pytest.mark.parametrize("only", [None, "destination"])
+def test_A4_a_touched_record_does_not_multiply_its_results(  # noqa: N802 - a finding's id
+    postgres_url: str, store: Store, moved_to: str, only: str | None
+) -> None:
+    """Otherwise every average after an update counts the touched records twice."""
+    fill(postgres_url)
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    before = published(store, VIEW_ROWS)
+    execute(postgres_url, f"UPDATE records SET created_at = '{moved_to}' WHERE id = 3")
+    if only is None:
+        job.refresh(now=NOW)
+    else:
+        key = moved_to[:10] if "2024-01-01" <= moved_to < "2024-01-11" else REST
+        job.replace(Selection(partitions=frozenset({key})), now=NOW)
+    assert published(store, VIEW_ROWS) == before
+
+
+def test_doubled_records_are_joined_once_by_the_newest(postgres_url: str, store: Store) -> None:
+    """Otherwise a source with two versions of a record doubles its results; and once it is clean the view is, too."""
+    fill(postgres_url)
+    execute(postgres_url, "INSERT INTO records VALUES (3, '2024-01-06', 'newest'), (3, NULL, 'no time')")
+    told: list[str] = []
+    job = job_of(store, postgres_url, log=told.append)
+    job.refresh(now=NOW)
+    assert [row for row in published(store, VIEW_ROWS) if row[0] == 3] == [(3, "m", None, "newest")]
+    assert any("demo_dataset: some dataset_id have several rows; demo_data joins the newest" in line for line in told)
+    execute(postgres_url, "DELETE FROM records WHERE model IN ('newest', 'no time')")
+    job.refresh(now=NOW)
+    assert store.manifest().views["demo_data"].newest_by is None
+
+
+def test_a_row_that_left_the_rest_is_not_published_twice(postgres_url: str, store: Store) -> None:
+    """Otherwise materialising today's partition doubles the rows that had been waiting for a time stamp."""
+    fill(postgres_url)
+    execute(postgres_url, "INSERT INTO scores VALUES (1, NULL, 'waiting', 1)")
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    execute(postgres_url, "UPDATE scores SET created_at = '2024-01-10' WHERE metric = 'waiting'")
+    outcome = job.replace(Selection(partitions=frozenset({"2024-01-10"})), now=NOW)
+    assert {half.value: keys(found.partitions) for half, found in outcome.halves.items()} == {
+        "dataset": ["2024-01-10"],
+        "results": ["2024-01-10", REST],
+    }
+    assert published(store, "SELECT count(*) FROM demo_results WHERE metric = 'waiting'") == [(1,)]
+
+
+def test_a_clock_that_is_behind_does_not_publish_rows_twice(postgres_url: str, store: Store) -> None:
+    """Otherwise two machines that disagree about midnight publish the first rows of a day twice."""
+    fill(postgres_url)
+    execute(postgres_url, "INSERT INTO records VALUES (5, '2024-01-10 00:00+00', 'first of the day')")
+    job = job_of(store, postgres_url)
+    job.refresh(now=datetime(2024, 1, 10, tzinfo=UTC))
+    assert not job.refresh(now=datetime(2024, 1, 9, 23, 59, 59, tzinfo=UTC)).halves
+    assert published(store, RECORDS_OF_STORE) == asked_of(postgres_url, RECORDS_OF_SOURCE)
+
+
+def test_one_half_alone_is_replaced(postgres_url: str, store: Store) -> None:
+    """Otherwise materialising one asset touches the other, whose history then lies."""
+    fill(postgres_url)
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    before = store.manifest().tables["demo_dataset"]
+    execute(postgres_url, "DELETE FROM scores", "DELETE FROM records")
+    outcome = job.replace(Selection(frozenset({Half.RESULTS})), now=NOW)
+    assert list(outcome.halves) == [Half.RESULTS]
+    assert outcome.manifest.tables["demo_dataset"] == before
+    assert outcome.manifest.tables["demo_results"].rows == 0
+
+
+def test_replacing_nothing_does_nothing(postgres_url: str, store: Store) -> None:
+    """Otherwise an empty selection of a script means everything."""
+    fill(postgres_url)
+    outcome = job_of(store, postgres_url).replace(Selection(partitions=frozenset()), now=NOW)
+    assert outcome.halves == {}
+    assert published(store, "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'demo_dataset'") == [(0,)]
+
+
+@pytest.mark.parametrize("tier", Tier)
+def test_A2_rows_without_a_range_value_arrive(  # noqa: N802 - a finding's id
+    postgres_url: str, store: Store, tier: Tier
+) -> None:
+    """Otherwise parallel ranges lose the rows whose partition column is NULL."""
+    execute(postgres_url, *PAIR)
+    execute(
+        postgres_url,
+        "INSERT INTO records SELECT g, '2024-01-03', CASE WHEN g % 3 > 0 THEN 'm' || g % 5 END "
+        "FROM generate_series(1, 999) AS g",
+        "INSERT INTO scores SELECT g, '2024-01-04', CASE WHEN g % 2 > 0 THEN 'x' END, g FROM generate_series(1, 99) g",
+    )
+    spec = spec_of(
+        dataset_query="SELECT *, model AS cut FROM records", results_query="SELECT *, metric AS cut FROM scores"
+    )
+    spec = spec.model_copy(update={"partition_column": "cut", "sync_workers": 3})
+    outcome = job_of(store, postgres_url, spec, tier=tier).refresh(now=NOW)
+    assert {half.tier for half in outcome.halves.values()} == {tier}
+    assert published(store, RECORDS_OF_STORE) == sorted(
+        asked_of(postgres_url, RECORDS_OF_SOURCE), key=lambda row: (row[0], row[1])
+    )
+    assert not job_of(store, postgres_url, spec, tier=tier).refresh(now=NOW).halves
+
+
+def test_A10_results_without_a_record_are_counted(postgres_url: str, store: Store) -> None:  # noqa: N802 - a finding's id
+    """Otherwise they vanish from the inner join without a word."""
+    fill(postgres_url)
+    execute(postgres_url, "INSERT INTO scores VALUES (77, '2024-01-05', 'm', 1), (NULL, '2024-01-05', 'm', 1)")
+    job_of(store, postgres_url).refresh(now=NOW)
+    summary = summarize_view(store, spec_of())
+    assert (summary.rows, summary.orphans) == (5, 2)
+    outer = spec_of(join="left")
+    assert job_of(store, postgres_url, outer).refresh(now=NOW).halves == {}
+    summary = summarize_view(store, outer)
+    assert (summary.rows, summary.orphans) == (7, 2)
+
+
+def test_A10_columns_go_by_name_not_by_position(postgres_url: str, store: Store) -> None:  # noqa: N802 - a finding's id
+    """Otherwise a query whose columns were reordered puts names into the column of models."""
+    fill(postgres_url)
+    job_of(store, postgres_url).refresh(now=NOW)
+    before = published(store, RECORDS_OF_STORE)
+    spec = spec_of(dataset_query="SELECT model, created_at, id FROM records")
+    assert keys(job_of(store, postgres_url, spec).refresh(now=NOW).halves[Half.DATASET].partitions)
+    assert published(store, RECORDS_OF_STORE) == before
+
+
+def test_A11_nested_values_and_empty_columns_have_types(  # noqa: N802 - a finding's id
+    postgres_url: str, store: Store
+) -> None:
+    """Otherwise the API fails on a dict, and a column without values changes its type with its first one."""
+    query = (
+        "SELECT id, created_at, jsonb_build_object('a', ARRAY[1, NULL], 'b', NULL) AS nested, "
+        "NULL::numeric(8,2) AS none, NULL::jsonb AS no_json, NULL::int[] AS no_list, ARRAY['x', NULL] AS list FROM records"
+    )
+    fill(postgres_url)
+    job_of(store, postgres_url, spec_of(dataset_query=query)).refresh(now=NOW)
+    types = published(store, "SELECT column_name, column_type FROM (DESCRIBE demo_dataset)")
+    assert dict(types) == {
+        "dataset_id": "BIGINT",
+        "timestamp": "TIMESTAMP WITH TIME ZONE",
+        "nested": "VARCHAR",
+        "none": "DECIMAL(8,2)",
+        "no_json": "VARCHAR",
+        "no_list": "INTEGER[]",
+        "list": "VARCHAR[]",
+    }
+    assert published(store, "SELECT DISTINCT nested, list FROM demo_dataset") == [
+        ('{"a": [1, null], "b": null}', ["x", None])
+    ]
+
+
+def test_an_unpartitioned_dataset_is_replaced_whole(postgres_url: str, store: Store) -> None:
+    """Otherwise a source without times cannot be mirrored."""
+    fill(postgres_url)
+    job = job_of(store, postgres_url, spec_of(**UNPARTITIONED))
+    outcome = job.refresh()
+    assert [keys(half.partitions) for half in outcome.halves.values()] == [[WHOLE], [WHOLE]]
+    assert not job.refresh().halves
+    execute(postgres_url, "UPDATE records SET model = 'z' WHERE id = 1", "DELETE FROM records WHERE id = 2")
+    assert list(job.refresh().halves) == [Half.DATASET]
+    assert published(store, "SELECT model_name FROM demo_dataset ORDER BY ALL") == [("c",), ("d",), ("z",)]
+    assert not job.refresh().halves
+
+
+@pytest.mark.parametrize("spec", [spec_of(), spec_of(**UNPARTITIONED)], ids=["daily", "unpartitioned"])
+def test_an_empty_source_is_a_table_without_rows(postgres_url: str, store: Store, spec: object) -> None:
+    """Otherwise dashboards over a new source fail until its first row."""
+    execute(postgres_url, *PAIR)
+    job = job_of(store, postgres_url, spec_of(**UNPARTITIONED) if spec != spec_of() else spec_of())
+    job.refresh(now=NOW)
+    assert published(store, "SELECT count(*), any_value(metric) FROM demo_data") == [(0, None)]
+    assert not job.refresh(now=NOW).halves
+    execute(postgres_url, "INSERT INTO records VALUES (1, '2024-01-02', 'a')", "TRUNCATE scores")
+    job.refresh(now=NOW)
+    assert published(store, "SELECT count(*) FROM demo_dataset") == [(1,)]
+
+
+def test_a_query_without_columns_is_refused(postgres_url: str, store: Store) -> None:
+    """Otherwise it fails somewhere inside a driver."""
+    fill(postgres_url)
+    with pytest.raises(SourceQueryRefused, match="it gives no columns"):
+        job_of(store, postgres_url, spec_of(dataset_query="SELECT FROM records")).refresh(now=NOW)
+
+
+def test_an_added_column_appears_and_a_removed_one_stays(postgres_url: str, store: Store) -> None:
+    """Otherwise a migration of the source breaks every dashboard that names the old column."""
+    fill(postgres_url)
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    execute(postgres_url, "ALTER TABLE records ADD COLUMN region text", "UPDATE records SET region = 'eu' WHERE id = 1")
+    job.refresh(now=NOW)
+    assert published(store, "SELECT dataset_id, region FROM demo_dataset ORDER BY 1 LIMIT 2") == [(1, "eu"), (2, None)]
+    execute(postgres_url, "ALTER TABLE records DROP COLUMN model")
+    job.refresh(now=NOW)
+    assert published(store, "SELECT model_name, region FROM demo_dataset ORDER BY dataset_id LIMIT 1") == [(None, "eu")]
+    assert not job.refresh(now=NOW).halves
+
+
+def test_a_wider_type_widens_the_published_column(postgres_url: str, store: Store) -> None:
+    """Otherwise an int that became a bigint ends the syncs of its table."""
+    execute(postgres_url, *PAIR, "ALTER TABLE records ADD COLUMN n int, ADD COLUMN price numeric(6,2)")
+    execute(postgres_url, "INSERT INTO records VALUES (1, '2024-01-02', 'a', 1, 1.5)")
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    execute(postgres_url, "ALTER TABLE records ALTER n TYPE bigint, ALTER price TYPE numeric(12,4)")
+    execute(postgres_url, "INSERT INTO records VALUES (2, '2024-01-03', 'b', 5000000000, 2.1234)")
+    job.refresh(now=NOW)
+    assert published(store, "SELECT n, price::VARCHAR, typeof(price) FROM demo_dataset ORDER BY 1") == [
+        (1, "1.5000", "DECIMAL(12,4)"),
+        (5000000000, "2.1234", "DECIMAL(12,4)"),
+    ]
+
+
+def test_an_incompatible_type_stops_the_sync_and_changes_nothing(postgres_url: str, store: Store) -> None:
+    """Otherwise numbers turn into texts under a running dashboard; a rebuild is how to say that this is wanted."""
+    execute(postgres_url, *PAIR, "ALTER TABLE records ADD COLUMN n int", "INSERT INTO records VALUES (1, NULL, 'a', 7)")
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    before = content(store)
+    execute(postgres_url, "ALTER TABLE records ALTER n TYPE text")
+    for attempt in (job.refresh, lambda now: job.replace(Selection(), now=now)):
+        with pytest.raises(IncompatibleColumn, match=r"demo_dataset\.n is INTEGER, the source now gives VARCHAR"):
+            attempt(now=NOW)
+        assert content(store) == before
+        assert leavings(store) == set()
+    job.rebuild(now=NOW)
+    assert published(store, "SELECT n FROM demo_dataset") == [("7",)]
+    assert not job.refresh(now=NOW).halves
+
+
+CHANGED_SPECS = {
+    "query": {"dataset_query": "SELECT * FROM records WHERE id < 4"},
+    "later start": {"start": "2024-01-03"},
+    "earlier start": {"start": "2023-12-01"},
+    "finer grain": {"partitions": "hourly"},
+    "coarser grain": {"partitions": "monthly"},
+    "weeks": {"partitions": "weekly"},
+    "zone": {"timezone": "Asia/Tokyo"},
+    "no partitions": UNPARTITIONED,
+}
+
+
+@pytest.mark.parametrize("change", CHANGED_SPECS)
+@pytest.mark.parametrize("how", ["refresh", "one partition"])
+def test_a_changed_spec_is_one_full_rebuild(postgres_url: str, store: Store, change: str, how: str) -> None:
+    """Otherwise partitions of two geometries overlap, and every sync from then on is refused."""
+    fill(postgres_url)
+    job_of(store, postgres_url).refresh(now=NOW)
+    spec = spec_of(**CHANGED_SPECS[change])
+    job, version = job_of(store, postgres_url, spec), store.manifest().version
+    if how == "refresh" or change == "no partitions":
+        job.refresh(now=NOW)
+    else:
+        key = {"finer grain": "2024-01-05-12:00", "coarser grain": "2024-01-01", "weeks": "2024-01-01"}
+        job.replace(Selection(partitions=frozenset({key.get(change, "2024-01-05")})), now=NOW)
+    assert store.manifest().version == version + 1
+    where = " WHERE id < 4" if change == "query" else ""
+    assert published(store, RECORDS_OF_STORE) == asked_of(
+        postgres_url, f"SELECT id, created_at, model FROM records{where} ORDER BY 1"
+    )
+    table = store.manifest().tables["demo_dataset"]
+    assert len({partition.spec_hash for partition in table.partitions.values()}) == 1
+    assert not job.refresh(now=NOW).halves
+    job_of(store, postgres_url).refresh(now=NOW)
+    assert published(store, RECORDS_OF_STORE) == asked_of(postgres_url, RECORDS_OF_SOURCE)
+
+
+def test_a_changed_join_is_published_without_reading(postgres_url: str, store: Store) -> None:
+    """Otherwise `join: left` has no effect until the source happens to change."""
+    fill(postgres_url)
+    execute(postgres_url, "DELETE FROM records WHERE id = 1")
+    job_of(store, postgres_url).refresh(now=NOW)
+    assert published(store, "SELECT count(*) FROM demo_data") == [(3,)]
+    job = job_of(store, postgres_url, spec_of(join="left"))
+    assert job.refresh(now=NOW).halves == {}
+    assert published(store, "SELECT count(*) FROM demo_data") == [(5,)]
+    version = store.manifest().version
+    assert job.refresh(now=NOW).manifest.version == version
+
+
+def test_A9_a_commit_holds_both_halves_of_one_moment(postgres_url: str, store: Store) -> None:  # noqa: N802
+    """Otherwise readers see results whose record is still to come."""
+    fill(postgres_url)
+    outcome = job_of(store, postgres_url).refresh(now=NOW)
+    assert outcome.manifest.version == 1
+    ids = {part.sync_id for table in outcome.manifest.tables.values() for part in table.partitions.values()}
+    assert ids == {outcome.sync_id}
+
+
+def test_a_finished_sync_leaves_nothing_behind(postgres_url: str, store: Store) -> None:
+    """Otherwise connections and folders pile up over a thousand refreshes."""
+    fill(postgres_url)
+    job = job_of(store, postgres_url)
+    for _ in range(3):
+        job.refresh(now=NOW)
+        job.replace(Selection(), now=NOW)
+    assert sessions(postgres_url) == 0
+    assert leavings(store) == set()
+
+
+def test_a_moved_store_is_synced_on(postgres_url: str, store: Store, tmp_path: Path) -> None:
+    """Otherwise a restored backup has to be filled again from the start."""
+    fill(postgres_url)
+    job_of(store, postgres_url).refresh(now=NOW)
+    moved = store.root.rename(tmp_path / "moved")
+    execute(postgres_url, "INSERT INTO records VALUES (5, '2024-01-02', 'e')")
+    other = open_store(moved)
+    assert keys(job_of(other, postgres_url).refresh(now=NOW).halves[Half.DATASET].partitions) == ["2024-01-02"]
+    assert published(other, RECORDS_OF_STORE) == asked_of(postgres_url, RECORDS_OF_SOURCE)
+    other.close()
