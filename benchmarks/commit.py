@@ -1,12 +1,10 @@
 """What a commit costs at 60, 1,000 and 5,000 data files, and what a one-day query costs there.
 
-Prints a Markdown table. Each figure is the median of five; files are small, for a commit never reads them.
+Each figure is the median of five; files are small, for a commit never reads them.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -14,8 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
+from harness import record
 
 from analytics_pipeline.store import Change, Partition, Stage, Store, TableChange, create_store
 from analytics_pipeline.store.catalog import build_catalog
@@ -33,17 +31,18 @@ QUERY = "SELECT count(*), avg(metric_0) FROM facts WHERE created_at >= $low AND 
 
 
 def main() -> None:
-    """Measure every size and print the table."""
-    print(f"{platform.machine()}, {cpu_count()} processors, Python {platform.python_version()}, "
-          f"DuckDB {duckdb.__version__}, PyArrow {pa.__version__}; median of {REPEATS}, milliseconds\n")  # fmt: skip
-    print(
-        "| files | read manifest | write manifest | build catalog | whole commit | first query of a version | query |"
-    )
-    print("|---:|---:|---:|---:|---:|---:|---:|")
+    """Measure every size, print, and write the section `commit` of docs/benchmarks.md."""
+    lines = [
+        f"One data file a day, {ROWS_A_DAY} rows of {len(SCHEMA)} columns each; median of {REPEATS}, in milliseconds",
+        "",
+        "| files | read manifest | write manifest | build catalog | whole commit | first query of a version | one day |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             figures = measure(create_store(Path(folder) / "store"), size)
-        print(f"| {size:,} | " + " | ".join(f"{figure * 1000:,.0f}" for figure in figures) + " |", flush=True)
+        lines.append(f"| {size:,} | " + " | ".join(f"{figure * 1000:,.0f}" for figure in figures) + " |")
+    record("commit", "make bench", lines)
 
 
 def measure(store: Store, size: int) -> list[float]:
@@ -111,11 +110,6 @@ def seconds(run: Callable[[], object]) -> float:
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
-
-
-def cpu_count() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from analytics_pipeline.sync.postgres.snapshot import Snapshot
 from analytics_pipeline.sync.postgres.types import ColumnRule
 
 _Array: TypeAlias = "pa.Array[pa.Scalar[pa.DataType]]"
-_BATCH_BYTES = 4 << 20
+_BATCH_BYTES = 1 << 20  # larger ones cost page faults and memory, and are no faster
 _CANCEL_SECONDS = 5.0
 
 
