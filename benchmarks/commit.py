@@ -35,7 +35,7 @@ def main() -> None:
     lines = [
         f"One data file a day, {ROWS_A_DAY} rows of {len(SCHEMA)} columns each; median of {REPEATS}, in milliseconds",
         "",
-        "| files | read manifest | write manifest | build catalog | whole commit | first query of a version | one day |",
+        "| files | read manifest | write manifest | build catalog | whole commit | first query of a version | day |",
         "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for size in SIZES:

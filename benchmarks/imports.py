@@ -1,7 +1,4 @@
-"""What loading the code location costs, in processes of its own: `python benchmarks/imports.py`.
-
-Prints a Markdown table: the median of five fresh processes each, and what they add to `import dagster`.
-"""
+"""What loading the code location costs, in processes of its own, beside `import dagster` alone."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+from harness import record
 
 RUNS = 5
 STATEMENTS = {
@@ -35,10 +34,14 @@ def main() -> None:
         for name, statement in STATEMENTS.items():
             measured[name].append(seconds(statement))
     medians = {name: statistics.median(times) for name, times in measured.items()}
-    print("| import | median of 5 [s] | over `import dagster` [s] |")
-    print("|---|---:|---:|")
-    for name, median in medians.items():
-        print(f"| {name} | {median:.2f} | {median - medians['dagster']:+.2f} |")
+    lines = [
+        f"Fresh processes, in seconds; median of {RUNS}",
+        "",
+        "| import | whole process | over dagster |",
+        "|---|---:|---:|",
+    ]
+    lines += [f"| {name} | {median:.2f} | {median - medians['dagster']:+.2f} |" for name, median in medians.items()]
+    record("imports", "make bench", lines)
 
 
 if __name__ == "__main__":
