@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import psycopg
-
 from analytics_pipeline.store import Table
-from analytics_pipeline.sync.connections import asked
+from analytics_pipeline.sync.connections import rows_of
 from analytics_pipeline.sync.fingerprint import Fingerprint, grouped_query
 from analytics_pipeline.sync.plan import HalfPlan
 from analytics_pipeline.sync.postgres.snapshot import Snapshot
@@ -73,10 +71,7 @@ def source_fingerprints(
     where = None if keys is None else plan.selecting(keys)
     query = grouped_query(plan.query, plan.bucket, plan.hashed, where)
 
-    def ask(connection: psycopg.Connection) -> list[tuple[int | None, int, int]]:
-        return connection.execute(query.encode()).fetchall()
-
-    rows = asked(snapshot, patience, ask)
+    rows = rows_of(snapshot, patience, query)
     found: dict[str, Fingerprint] = {}
     for bucket, count, total in rows:
         key = plan.key_of(bucket)  # several buckets are `REST`

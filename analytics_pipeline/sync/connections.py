@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 _CANCEL_EVERY = 0.2
 _CANCEL_SECONDS = 2.0
+_CLOSE_SECONDS = 0.5
 _CANCEL = """
 SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 WHERE application_name = %s AND pid <> pg_backend_pid() AND state = 'active'
@@ -61,11 +62,11 @@ def cancel_labelled(url: SecretStr, label: str) -> None:
         within(_CANCEL_SECONDS, cancel, lambda _: None)
 
 
-def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
-    """What a question gives on a connection of its own inside the snapshot.
+def asked(url: SecretStr, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
+    """What a question gives on a connection of its own, outside of any snapshot.
 
     Args:
-        snapshot: to ask in.
+        url: of the source.
         seconds: after which an answer that does not come is given up.
         ask: the question.
 
@@ -75,17 +76,54 @@ def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection]
     """
 
     def work() -> T:
-        connection = snapshot.connect()
+        connection = connect(url)
         try:
-            with translated(snapshot.url):
+            with translated(url):
                 return ask(connection)
         finally:
             connection.close()
 
+    return _within(url, seconds, work)
+
+
+def rows_of(snapshot: Snapshot, seconds: float, query: str) -> Sequence[tuple[Any, ...]]:
+    """The rows of a query inside the snapshot, by a connection that holds the locks while there is a spare one.
+
+    Args:
+        snapshot: to ask in.
+        seconds: after which an answer that does not come is given up.
+        query: gives few rows.
+
+    Raises:
+        SourceStalled: no answer.
+        SourceError: the source refused.
+    """
+
+    def work() -> Sequence[tuple[Any, ...]]:
+        connection = snapshot.connect_adbc()
+        try:
+            with translated(snapshot.url), connection.cursor() as cursor:
+                cursor.execute(query)
+                return list(cursor.fetchall())
+        finally:
+            connection.close()
+
+    return _within(snapshot.url, seconds, work)
+
+
+def let_spares_go(snapshot: Snapshot, spares: int) -> None:
+    """Close what no reader took, but not in this thread: ADBC rolls back first, and a frozen network never answers."""
+    for _ in range(spares):
+        with suppress(Stalled):
+            within(_CLOSE_SECONDS, snapshot.close_spares, lambda _: None)
+            break
+
+
+def _within(url: SecretStr, seconds: float, work: Callable[[], T]) -> T:
     try:
         return within(seconds, work, lambda _: None)
     except Stalled:
-        raise SourceStalled(str(snapshot.source), seconds) from None
+        raise SourceStalled(str(source_of(url)), seconds) from None
 
 
 def together(tasks: Sequence[Callable[[], T]], failed: Event, cancel: Callable[[], None]) -> list[T]:

@@ -6,6 +6,7 @@ Does not: SQL of the source (`postgres`, `windows`), files (`store`), Dagster.
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ from threading import Event
 
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import PartitionsDisagree, StoreError
+from analytics_pipeline.errors import PartitionsDisagree, SourceChangedMeanwhile, SourceError, StoreError
 from analytics_pipeline.store import (
     Change,
     JoinView,
@@ -30,10 +31,11 @@ from analytics_pipeline.store import (
 )
 from analytics_pipeline.store.schema import columns_of, identifier
 from analytics_pipeline.sync.changes import has_other_rules, stale_partitions, stale_rest
-from analytics_pipeline.sync.connections import Stopped, asked, cancel_labelled, labelled, together
+from analytics_pipeline.sync.connections import Stopped, asked, cancel_labelled, labelled, let_spares_go, together
 from analytics_pipeline.sync.disk import writing
 from analytics_pipeline.sync.fingerprint import Fingerprint
 from analytics_pipeline.sync.plan import KEY, HalfPlan, checked_keys, plan_halves
+from analytics_pipeline.sync.postgres.failures import source_of
 from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
 from analytics_pipeline.sync.postgres.snapshot import Snapshot, open_snapshot
 from analytics_pipeline.sync.routing import Router
@@ -126,6 +128,7 @@ class SyncJob:
         log: gets a line for progress, notices and fallbacks; no line holds a secret.
         tier: read in this way and no other; None for the fastest that works.
         stall_timeout: seconds without any row after which a read is given up.
+        pauses: seconds to wait, more or less, before each further attempt after a failure that may pass.
     """
 
     spec: SplitSyncSpec
@@ -134,6 +137,7 @@ class SyncJob:
     log: Log
     tier: Tier | None = None
     stall_timeout: float = 300.0
+    pauses: Sequence[float] = (1.0, 4.0, 15.0)
 
     def replace(self, selection: Selection, *, now: datetime | None = None) -> SyncOutcome:
         """Replace what is selected by what the source holds now, whether it changed or not.
@@ -191,29 +195,63 @@ class SyncJob:
         return self.spec.query_timeout + self.stall_timeout
 
     def _run(self, wish: _Wish, now: datetime | None) -> SyncOutcome:
+        with writing(self.store.root), self.store.exclusive(self.spec.name, self.log):
+            outcome = self._attempts(wish, now)
+        self._sweep()
+        return outcome
+
+    def _attempts(self, wish: _Wish, now: datetime | None) -> SyncOutcome:
+        """Sync, from the snapshot on, until it succeeds, fails for good, or the pauses are used up."""
+        for pause in self.pauses:
+            try:
+                return self._attempt(wish, now)
+            except SourceError as error:
+                if not error.transient:
+                    raise
+                seconds = pause * random.uniform(0.5, 1.5)  # noqa: S311 - so that many syncs do not come back at once
+                self.log(f"{self.spec.name}: trying again in {seconds:.1f} s. {error}")
+                time.sleep(seconds)
+        return self._attempt(wish, now)
+
+    def _attempt(self, wish: _Wish, now: datetime | None) -> SyncOutcome:
         unique = uuid.uuid4().hex[:16]
         sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
-        with (
-            writing(self.store.root),
-            self.store.exclusive(self.spec.name, self.log),
-            self.store.stage(sync_id) as stage,
-        ):
+        url, spares = labelled(self.url, label), len(wish.halves) * (1 + self._readers)
+        with self.store.stage(sync_id) as stage:
+            plans = self._plans(url, now or datetime.now(UTC))
             with open_snapshot(
-                labelled(self.url, label),
+                url,
                 [self.spec.dataset_query, self.spec.results_query],
                 query_timeout=self.spec.query_timeout,
                 on_notice=self.log,
                 stall_timeout=self.stall_timeout,
+                connections=spares,
             ) as snapshot:
-                plans = self._plans(snapshot, now or datetime.now(UTC))
-                reads = self._read(wish, plans, snapshot, stage, lambda: cancel_labelled(self.url, label))
+                try:
+                    reads = self._read(wish, plans, snapshot, stage, lambda: cancel_labelled(self.url, label))
+                finally:
+                    let_spares_go(snapshot, spares)
+            if reads:
+                self._refuse_other_columns(url, plans, now or datetime.now(UTC))
             manifest = self._commit(stage, plans, reads, wish)
-        self._sweep()
         return SyncOutcome(sync_id, manifest, {read.plan.half: read.outcome for read in reads})
 
-    def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
-        source, until = str(snapshot.source), self._until(now)
-        return asked(snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until))
+    @property
+    def _readers(self) -> int:
+        """Connections that the read of a half takes."""
+        ranges = self.tier in {None, Tier.PARALLEL} and self.spec.partition_column is not None
+        return self.spec.sync_workers if ranges else 1
+
+    def _plans(self, url: SecretStr, now: datetime) -> Mapping[Half, HalfPlan]:
+        """Before the snapshot: inside, describing would need a lock, behind a TRUNCATE that waits for ours."""
+        source, until = str(source_of(url)), self._until(now)
+        return asked(url, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until))
+
+    def _refuse_other_columns(self, url: SecretStr, plans: Mapping[Half, HalfPlan], now: datetime) -> None:
+        after = self._plans(url, now)
+        changed = [plan.table for half, plan in plans.items() if after[half].spec_hash != plan.spec_hash]
+        if changed:
+            raise SourceChangedMeanwhile(str(source_of(url)), changed)
 
     def _until(self, now: datetime) -> datetime:
         """The moment in the last window: one that is published stays, though this machine's clock may be behind."""

@@ -57,7 +57,7 @@ def grouped_query(query: str, bucket: str, hashed: str, where: str | None = None
     """The SELECT that gives each window's start, rows and sum of hashes, in one pass."""
     condition = f" WHERE {where}" if where else ""
     return (
-        f"SELECT {bucket} AS bucket, count(*) AS row_count, sum(({hashed})::numeric) AS total "
+        f"SELECT {bucket} AS bucket, count(*) AS row_count, sum(({hashed})::numeric)::text AS total "
         f"FROM {subselect(query)}{condition} GROUP BY 1"
     )
 

@@ -132,7 +132,7 @@ def plan_halves(
 
     Args:
         spec: of the dataset.
-        connection: inside the snapshot that will be read.
+        connection: to the source.
         source: identity of the source without secrets.
         until: the last window is the one that holds this moment.
 

@@ -65,9 +65,10 @@ def job_of(
     tier: Tier | None = None,
     stall_timeout: float = 60.0,
     log: Callable[[str], None] = lambda _: None,
+    pauses: Sequence[float] = (),
 ) -> SyncJob:
     """A sync of a dataset; of the one in `spec_of` where none is given."""
-    return SyncJob(spec or spec_of(), SecretStr(url), store, log, tier, stall_timeout)
+    return SyncJob(spec or spec_of(), SecretStr(url), store, log, tier, stall_timeout, pauses)
 
 
 def asked_of(url: str, query: str) -> Sequence[tuple[Any, ...]]:

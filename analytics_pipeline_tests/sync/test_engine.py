@@ -204,7 +204,8 @@ def test_A11_nested_values_and_empty_columns_have_types(  # noqa: N802 - a findi
     """Otherwise the API fails on a dict, and a column without values changes its type with its first one."""
     query = (
         "SELECT id, created_at, jsonb_build_object('a', ARRAY[1, NULL], 'b', NULL) AS nested, "
-        "NULL::numeric(8,2) AS none, NULL::jsonb AS no_json, NULL::int[] AS no_list, ARRAY['x', NULL] AS list FROM records"
+        "NULL::numeric(8,2) AS none, NULL::jsonb AS no_json, NULL::int[] AS no_list, "
+        "ARRAY['x', NULL] AS list FROM records"
     )
     fill(postgres_url)
     job_of(store, postgres_url, spec_of(dataset_query=query)).refresh(now=NOW)

@@ -1,0 +1,105 @@
+"""Processes of the tests of whole syncs: one that writes pairs, one that syncs and may be killed, stopped or starved.
+
+They come from a fork server that has everything imported.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.store import open_store
+from analytics_pipeline_tests.sync.scenario import NOW, UNPARTITIONED, job_of, spec_of
+
+PAIRS_AT_START = 200
+
+
+def context() -> ForkServerContext:
+    """The fork server, with the syncs imported."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([__name__])
+    return server
+
+
+def start(target: Callable[..., None], *args: object) -> ForkServerProcess:
+    """A process that runs a function of this module."""
+    process = context().Process(target=target, args=args, daemon=True)
+    process.start()
+    return process
+
+
+def write_pairs(url: str, stop: Event, begun: Event) -> None:
+    """Commit a record with its scores in one transaction, and now and then empty both and fill them anew."""
+    number = PAIRS_AT_START
+    with psycopg.connect(url) as connection:
+        while not stop.is_set():
+            number += 1
+            if number % 1000 == 0:
+                connection.execute("TRUNCATE records, scores")
+                connection.execute("INSERT INTO records SELECT g, '2024-01-02', 'again' FROM generate_series(1, 200) g")
+                connection.execute(
+                    "INSERT INTO scores SELECT g, '2024-01-03', m, 1 FROM generate_series(1, 200) g, "
+                    "unnest(ARRAY['x', 'y']) AS m"
+                )
+            day = 1 + number % 10
+            connection.execute("INSERT INTO records VALUES (%s, make_date(2024, 1, %s), 'new')", (number, day))
+            connection.execute("INSERT INTO scores VALUES (%s, make_date(2024, 1, %s), 'x', 1)", (number, 11 - day))
+            connection.execute("INSERT INTO scores VALUES (%s, NULL, 'y', 1)", (number,))
+            connection.commit()
+            begun.set()
+
+
+_STEPS = ("link", "symlink", "fsync", "rename", "replace", "mkdir", "rmdir", "unlink")
+
+
+def sync_until_killed(root: Path, url: str, step: int) -> None:
+    """A refresh that is killed before the given call that changes the disk; ends by itself if there is none."""
+    calls = 0
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            if calls == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            calls += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    store = open_store(root)
+    for name in _STEPS:
+        setattr(os, name, counted(getattr(os, name)))
+    job_of(store, url).refresh(now=NOW)
+
+
+def sync_and_tell(root: Path, url: str, told: Path, partitioned: bool = True) -> None:  # noqa: FBT001, FBT002
+    """A refresh whose log lines go to a file as they come."""
+    descriptor = os.open(told, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    spec = spec_of() if partitioned else spec_of(**UNPARTITIONED)
+    job_of(open_store(root), url, spec, log=lambda line: _write(descriptor, line)).refresh(now=NOW)
+    _write(descriptor, "done")
+
+
+def sync_with_small_files(root: Path, url: str, limit: int, told: Path) -> None:
+    """A refresh in a process that may not write files beyond a size: what a full disk looks like without being root."""
+    store = open_store(root)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        job_of(store, url).refresh(now=NOW)
+    except AnalyticsError as error:
+        message = f"{type(error).__name__}: {error}"
+        told.write_text(message)
+
+
+def _write(descriptor: int, line: str) -> None:
+    os.write(descriptor, f"{line}\n".encode())
