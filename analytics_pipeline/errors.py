@@ -432,18 +432,6 @@ class SourceBusy(SourceError):
         super().__init__(f"{source} is out of resources: {detail}. Try later, or use fewer sync_workers.")
 
 
-class SourceChangedMeanwhile(SourceError):
-    """The columns of a query became others while it was read."""
-
-    transient = True
-
-    def __init__(self, source: str, tables: Iterable[str]) -> None:
-        super().__init__(
-            f"{source}: the columns behind {' and '.join(tables)} changed during the sync. Nothing was taken over; the "
-            f"sync can be repeated."
-        )
-
-
 class SourceConnectionLost(SourceError):
     """The connection ended before the answer did: server stop, terminated backend, network."""
 

@@ -26,7 +26,6 @@ T = TypeVar("T")
 
 _CANCEL_EVERY = 0.2
 _CANCEL_SECONDS = 2.0
-_CLOSE_SECONDS = 0.5
 _CANCEL = """
 SELECT pg_cancel_backend(pid) FROM pg_stat_activity
 WHERE application_name = %s AND pid <> pg_backend_pid() AND state = 'active'
@@ -62,11 +61,11 @@ def cancel_labelled(url: SecretStr, label: str) -> None:
         within(_CANCEL_SECONDS, cancel, lambda _: None)
 
 
-def asked(url: SecretStr, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
-    """What a question gives on a connection of its own, outside of any snapshot.
+def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
+    """What a question gives on a connection of its own inside the snapshot.
 
     Args:
-        url: of the source.
+        snapshot: to ask in.
         seconds: after which an answer that does not come is given up.
         ask: the question.
 
@@ -76,14 +75,14 @@ def asked(url: SecretStr, seconds: float, ask: Callable[[psycopg.Connection], T]
     """
 
     def work() -> T:
-        connection = connect(url)
+        connection = snapshot.connect()
         try:
-            with translated(url):
+            with translated(snapshot.url):
                 return ask(connection)
         finally:
             connection.close()
 
-    return _within(url, seconds, work)
+    return _within(snapshot, seconds, work)
 
 
 def rows_of(snapshot: Snapshot, seconds: float, query: str) -> Sequence[tuple[Any, ...]]:
@@ -108,22 +107,14 @@ def rows_of(snapshot: Snapshot, seconds: float, query: str) -> Sequence[tuple[An
         finally:
             connection.close()
 
-    return _within(snapshot.url, seconds, work)
+    return _within(snapshot, seconds, work)
 
 
-def let_spares_go(snapshot: Snapshot, spares: int) -> None:
-    """Close what no reader took, but not in this thread: ADBC rolls back first, and a frozen network never answers."""
-    for _ in range(spares):
-        with suppress(Stalled):
-            within(_CLOSE_SECONDS, snapshot.close_spares, lambda _: None)
-            break
-
-
-def _within(url: SecretStr, seconds: float, work: Callable[[], T]) -> T:
+def _within(snapshot: Snapshot, seconds: float, work: Callable[[], T]) -> T:
     try:
         return within(seconds, work, lambda _: None)
     except Stalled:
-        raise SourceStalled(str(source_of(url)), seconds) from None
+        raise SourceStalled(str(snapshot.source), seconds) from None
 
 
 def together(tasks: Sequence[Callable[[], T]], failed: Event, cancel: Callable[[], None]) -> list[T]:

@@ -17,7 +17,7 @@ from threading import Event
 
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import PartitionsDisagree, SourceChangedMeanwhile, SourceError, StoreError
+from analytics_pipeline.errors import PartitionsDisagree, SourceError, StoreError
 from analytics_pipeline.store import (
     Change,
     JoinView,
@@ -31,13 +31,12 @@ from analytics_pipeline.store import (
 )
 from analytics_pipeline.store.schema import columns_of, identifier
 from analytics_pipeline.sync.changes import has_other_rules, stale_partitions, stale_rest
-from analytics_pipeline.sync.connections import Stopped, asked, cancel_labelled, labelled, let_spares_go, together
+from analytics_pipeline.sync.connections import Stopped, asked, cancel_labelled, labelled, together
 from analytics_pipeline.sync.disk import writing
 from analytics_pipeline.sync.fingerprint import Fingerprint
 from analytics_pipeline.sync.plan import KEY, HalfPlan, checked_keys, plan_halves
-from analytics_pipeline.sync.postgres.failures import source_of
 from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
-from analytics_pipeline.sync.postgres.snapshot import Snapshot, open_snapshot
+from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
 from analytics_pipeline.sync.routing import Router
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
@@ -216,42 +215,31 @@ class SyncJob:
     def _attempt(self, wish: _Wish, now: datetime | None) -> SyncOutcome:
         unique = uuid.uuid4().hex[:16]
         sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
-        url, spares = labelled(self.url, label), len(wish.halves) * (1 + self._readers)
+        url = labelled(self.url, label)
         with self.store.stage(sync_id) as stage:
-            plans = self._plans(url, now or datetime.now(UTC))
             with open_snapshot(
                 url,
                 [self.spec.dataset_query, self.spec.results_query],
                 query_timeout=self.spec.query_timeout,
                 on_notice=self.log,
                 stall_timeout=self.stall_timeout,
-                connections=spares,
+                spares=self._spares(wish),
             ) as snapshot:
-                try:
-                    reads = self._read(wish, plans, snapshot, stage, lambda: cancel_labelled(self.url, label))
-                finally:
-                    let_spares_go(snapshot, spares)
-            if reads:
-                self._refuse_other_columns(url, plans, now or datetime.now(UTC))
+                plans = self._plans(snapshot, now or datetime.now(UTC))
+                reads = self._read(wish, plans, snapshot, stage, lambda: cancel_labelled(self.url, label))
             manifest = self._commit(stage, plans, reads, wish)
         return SyncOutcome(sync_id, manifest, {read.plan.half: read.outcome for read in reads})
 
-    @property
-    def _readers(self) -> int:
-        """Connections that the read of a half takes."""
-        ranges = self.tier in {None, Tier.PARALLEL} and self.spec.partition_column is not None
-        return self.spec.sync_workers if ranges else 1
+    def _spares(self, wish: _Wish) -> Spares:
+        """All connections that the sync will need: one to describe, then to fingerprint and to read each half."""
+        halves = len(wish.halves)
+        splits = self.tier in {None, Tier.PARALLEL} and self.spec.partition_column is not None
+        by_session = splits or self.tier is Tier.CURSOR
+        return Spares(adbc=halves * (1 + (self.spec.sync_workers if splits else 1)), psycopg=1 + halves * by_session)
 
-    def _plans(self, url: SecretStr, now: datetime) -> Mapping[Half, HalfPlan]:
-        """Before the snapshot: inside, describing would need a lock, behind a TRUNCATE that waits for ours."""
-        source, until = str(source_of(url)), self._until(now)
-        return asked(url, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until))
-
-    def _refuse_other_columns(self, url: SecretStr, plans: Mapping[Half, HalfPlan], now: datetime) -> None:
-        after = self._plans(url, now)
-        changed = [plan.table for half, plan in plans.items() if after[half].spec_hash != plan.spec_hash]
-        if changed:
-            raise SourceChangedMeanwhile(str(source_of(url)), changed)
+    def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
+        source, until = str(snapshot.source), self._until(now)
+        return asked(snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until))
 
     def _until(self, now: datetime) -> datetime:
         """The moment in the last window: one that is published stays, though this machine's clock may be behind."""

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from analytics_pipeline.errors import SourceLocked, SourceNameMissing, SourceStalled
 from analytics_pipeline.sync.postgres.readers import ReadRequest, Tier, stream
 from analytics_pipeline.sync.postgres.session import connect
-from analytics_pipeline.sync.postgres.snapshot import Snapshot, open_snapshot
+from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
 from analytics_pipeline_tests.sync.postgres_reading import execute, proxied, rules_of
 
 PAIR = (
@@ -31,7 +31,9 @@ REWRITES = (
 
 
 def opened(url: str, *queries: str, connections: int = 0) -> AbstractContextManager[Snapshot]:
-    return open_snapshot(SecretStr(url), queries, query_timeout=60, on_notice=pytest.fail, connections=connections)
+    return open_snapshot(
+        SecretStr(url), queries, query_timeout=60, on_notice=pytest.fail, spares=Spares(adbc=connections)
+    )
 
 
 def request(url: str, query: str, tier: Tier) -> ReadRequest:

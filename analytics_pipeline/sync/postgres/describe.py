@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import psycopg
 from psycopg import pq
+from psycopg.generators import execute
 from psycopg.rows import class_row
 
 from analytics_pipeline.errors import SourceQueryRefused
@@ -119,15 +120,22 @@ def _prepare(connection: psycopg.Connection, query: str) -> pq.abc.PGresult:
     """Parse and describe by the extended protocol, which knows one statement only and runs nothing."""
     raw = connection.pgconn
     encoding = connection.info.encoding
-    for result in (raw.prepare(b"", query.encode(encoding)), raw.describe_prepared(b"")):
+    # Sent and waited for, because libpq's blocking calls keep the whole process waiting for a frozen network.
+    raw.send_prepare(b"", query.encode(encoding))
+    results: list[pq.abc.PGresult] = connection.wait(execute(raw))
+    if results[-1].status == pq.ExecStatus.COMMAND_OK:
+        raw.send_describe_prepared(b"")
+        results += connection.wait(execute(raw))
+    for result in results:
         if result.status != pq.ExecStatus.COMMAND_OK:
             error = psycopg.errors.error_from_result(result, encoding=encoding)
             if isinstance(error, psycopg.errors.FeatureNotSupported):
                 raise SourceQueryRefused(str(error.diag.message_primary), "Write one SELECT that changes nothing.")
             raise error
-    if result.nparams:
+    described = results[-1]
+    if described.nparams:
         raise SourceQueryRefused("it has parameters ($1)", "Write the values into the query.")
-    return result
+    return described
 
 
 def _check_names(names: list[str]) -> None:

@@ -11,8 +11,10 @@ beginning, have no such fate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -22,16 +24,32 @@ from pydantic import SecretStr
 
 from analytics_pipeline.errors import SourceStalled
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
-from analytics_pipeline.sync.postgres.failures import Source, source_of, translated
+from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source, source_of, sqlstate, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
-from analytics_pipeline.sync.postgres.session import connect, connect_adbc, settings_sql
+from analytics_pipeline.sync.postgres.session import LOCK_TIMEOUT, connect, connect_adbc, settings_sql
 from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
 
 _LOCKABLE = ("r", "p", "v")
 _JOINED_LOCK_TIMEOUT = 1.0
 """A joined session waits for a lock only behind somebody who waits for the coordinator's: more patience is no use."""
+_LOCK_NOT_AVAILABLE = "55P03"
+_CLOSE_SECONDS = 0.5
 _ISOLATION = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+
+_Connection: TypeAlias = "psycopg.Connection | adbc.Connection"
+
+
+@dataclass(frozen=True)
+class Spares:
+    """Connections to open before the locks are taken, so that no rewrite gets between the locks and a reader.
+
+    Args:
+        adbc: for streams of rows.
+        psycopg: for descriptions, ranges and the cursor tier.
+    """
+
+    adbc: int = 0
+    psycopg: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +67,8 @@ class Snapshot:
     url: SecretStr
     locked: tuple[BaseTable, ...]
     query_timeout: float | None
-    _spares: list[adbc.Connection] = field(default_factory=list, repr=False, compare=False)
+    _streams: list[adbc.Connection] = field(default_factory=list, repr=False, compare=False)
+    _sessions: list[psycopg.Connection] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def source(self) -> Source:
@@ -57,37 +76,47 @@ class Snapshot:
         return source_of(self.url)
 
     def connect(self) -> psycopg.Connection:
-        """A connection inside the snapshot, in its read-only transaction; the caller closes it."""
+        """A connection inside the snapshot, in its read-only transaction, a spare one while there is one.
+
+        The caller closes it.
+        """
+        if self._sessions:
+            return self._sessions.pop()
         connection = connect(self.url, query_timeout=self.query_timeout)
-        try:
-            with translated(self.url):
-                connection.execute(_BEGIN)
-                for statement in self._join():
-                    connection.execute(statement.encode())
-        except BaseException:
-            connection.close()
-            raise
+        _begin(connection)
+        self._join(connection)
         return connection
 
     def connect_adbc(self) -> adbc.Connection:
-        """The same through ADBC, a spare one while there is one; the caller closes it."""
-        if self._spares:
-            return self._spares.pop()
+        """The same through ADBC."""
+        if self._streams:
+            return self._streams.pop()
         connection = connect_adbc(self.url)
-        return _run(connection, self.url, (_ISOLATION, *self._join()))
+        _begin(connection)
+        self._join(connection)
+        return connection
 
-    def keep_spare(self, connection: adbc.Connection) -> None:
-        """Take over a connection that holds the locks already: join it to the snapshot."""
-        self._spares.append(_run(connection, self.url, self._join()))
+    def adopt(self, streams: Iterable[adbc.Connection], sessions: Iterable[psycopg.Connection]) -> None:
+        """Take over connections that hold the locks already: join them to the snapshot."""
+        self._streams.extend(streams)
+        self._sessions.extend(sessions)
+        for each in (*self._streams, *self._sessions):
+            self._join(each)
 
     def close_spares(self) -> None:
-        """Let go of what no reader took."""
-        while self._spares:
-            self._spares.pop().close()
+        """Let go of what no reader took.
 
-    def _join(self) -> tuple[str, str]:
+        Not in this thread: ADBC rolls back first, and a frozen network never answers.
+        """
+        for spare in (*self._streams, *self._sessions):
+            with suppress(Stalled):
+                within(_CLOSE_SECONDS, spare.close, lambda _: None)
+        self._streams.clear()
+        self._sessions.clear()
+
+    def _join(self, connection: _Connection) -> None:
         settings = settings_sql(self.query_timeout, _JOINED_LOCK_TIMEOUT, scope="transaction")
-        return f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}", settings
+        _run(connection, self.url, (f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}", settings))
 
 
 @contextmanager
@@ -98,7 +127,7 @@ def open_snapshot(
     query_timeout: float | None,
     on_notice: Callable[[str], None],
     stall_timeout: float = 300.0,
-    connections: int = 0,
+    spares: Spares = Spares(),
 ) -> Iterator[Snapshot]:
     """Lock everything that the queries read, then export a snapshot and hold it open.
 
@@ -108,14 +137,14 @@ def open_snapshot(
         query_timeout: seconds a statement may take, None for no limit.
         on_notice: told what could not be locked, and why.
         stall_timeout: seconds after which an answer that does not come is given up.
-        connections: spare ADBC ones to open at once; as many as will read, and no rewrite can get in between.
+        spares: connections to open at once; as many as will read, and no rewrite can get in between.
 
     Raises:
         SourceError: no connection, a wrong query, or a table that stayed locked by another session.
     """
     try:
         coordinator, snapshot, tables = within(
-            stall_timeout, lambda: _coordinate(url, queries, query_timeout, connections), _let_go
+            stall_timeout, lambda: _coordinate(url, queries, query_timeout, spares), _let_go
         )
     except Stalled:
         raise SourceStalled(str(source_of(url)), stall_timeout) from None
@@ -137,29 +166,54 @@ def _let_go(opened: _Opened) -> None:
     snapshot.close_spares()
 
 
-def _coordinate(url: SecretStr, queries: Sequence[str], query_timeout: float | None, connections: int) -> _Opened:
-    coordinator = connect(url, query_timeout=query_timeout)
-    spares: list[adbc.Connection] = []
+def _coordinate(url: SecretStr, queries: Sequence[str], query_timeout: float | None, spares: Spares) -> _Opened:
+    with ThreadPoolExecutor(max_workers=1 + spares.adbc + spares.psycopg) as pool:
+        first = pool.submit(connect, url, query_timeout=query_timeout)
+        streams = [pool.submit(connect_adbc, url) for _ in range(spares.adbc)]
+        sessions = [pool.submit(connect, url, query_timeout=query_timeout) for _ in range(spares.psycopg)]
+    opened = [*streams, *sessions, first]
     try:
-        # In the order of their oids, so that two refreshes never wait for each other.
+        coordinator = first.result()
         tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
         locked = tuple(t for t in tables if _why_not(t) is None)
         with translated(url):
-            # LOCK takes no snapshot: the coordinator's is taken by the export, when all sessions hold all locks.
-            for statement in (_BEGIN, *_lock(locked)):
-                coordinator.execute(statement.encode())
-            patience = f"SET LOCAL lock_timeout = '{_JOINED_LOCK_TIMEOUT:g}s'"
-            for _ in range(connections):
-                spares.append(connect_adbc(url))
-                _run(spares[-1], url, (_ISOLATION, patience, *_lock(locked)))
+            _lock_all(coordinator, [done.result() for done in streams], [done.result() for done in sessions], locked)
             snapshot = Snapshot(_export(coordinator), url, locked, query_timeout)
-        for spare in spares:
-            snapshot.keep_spare(spare)
+        snapshot.adopt([done.result() for done in streams], [done.result() for done in sessions])
     except BaseException:
-        for each in (coordinator, *spares):
-            each.close()
+        for done in opened:
+            if done.exception() is None:
+                done.result().close()
         raise
     return coordinator, snapshot, tables
+
+
+def _lock_all(
+    coordinator: psycopg.Connection,
+    streams: Sequence[adbc.Connection],
+    sessions: Sequence[psycopg.Connection],
+    tables: Sequence[BaseTable],
+) -> None:
+    """Begin everywhere, and take the locks everywhere or nowhere.
+
+    LOCK takes no snapshot: the coordinator's is taken by the export, when all connections hold all locks. A rewrite
+    that queues behind the coordinator's lock would hold up the others for ever, for it waits for us: then all let go.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        for each in (coordinator, *streams, *sessions):
+            _begin(each)
+        _execute(coordinator, _lock(tables))
+        try:
+            for each in (*streams, *sessions):
+                _execute(each, [f"{statement} NOWAIT" for statement in _lock(tables)])
+        except DRIVER_ERRORS as error:
+            if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        for each in (*streams, *sessions, coordinator):
+            each.rollback()
 
 
 def _lock(tables: Sequence[BaseTable]) -> list[str]:
@@ -173,17 +227,32 @@ def _export(coordinator: psycopg.Connection) -> str:
     return str(row[0])
 
 
-def _run(connection: adbc.Connection, url: SecretStr, statements: Sequence[str]) -> adbc.Connection:
+def _begin(connection: _Connection) -> None:
+    """Begin the one transaction of a connection, whose snapshot is still to come."""
+    if isinstance(connection, psycopg.Connection):
+        connection.autocommit = False
+    else:
+        connection.adbc_connection.set_autocommit(False)
+    _execute(connection, [_ISOLATION])
+
+
+def _execute(connection: _Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        if isinstance(connection, psycopg.Connection):
+            connection.execute(statement.encode())
+        else:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+
+
+def _run(connection: _Connection, url: SecretStr, statements: Sequence[str]) -> None:
     """Run statements in the connection's one transaction; close it if one fails."""
     try:
-        with translated(url), connection.cursor() as cursor:
-            connection.adbc_connection.set_autocommit(False)
-            for statement in statements:
-                cursor.execute(statement)
+        with translated(url):
+            _execute(connection, statements)
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
 def _why_not(table: BaseTable) -> str | None:
