@@ -39,12 +39,12 @@ def start(target: Callable[..., None], *args: object) -> ForkServerProcess:
 
 
 def write_pairs(url: str, stop: Event, begun: Event) -> None:
-    """Commit a record with its scores in one transaction, and now and then empty both and fill them anew."""
+    """Commit a record with its scores in one transaction, and every 200 of these empty both and fill them anew."""
     number = PAIRS_AT_START
     with psycopg.connect(url) as connection:
         while not stop.is_set():
             number += 1
-            if number % 1000 == 0:
+            if number % 200 == 0:
                 connection.execute("TRUNCATE records, scores")
                 connection.execute("INSERT INTO records SELECT g, '2024-01-02', 'again' FROM generate_series(1, 200) g")
                 connection.execute(

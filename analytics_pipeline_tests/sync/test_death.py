@@ -15,6 +15,7 @@ from analytics_pipeline.errors import (
     SourceConnectionLost,
     SourceError,
     SourceQueryInvalid,
+    SourceStalled,
     SourceTimeout,
     StoreError,
 )
@@ -22,7 +23,7 @@ from analytics_pipeline.sample.server import EmbeddedPostgres
 from analytics_pipeline.store import Store, create_store, open_store
 from analytics_pipeline.sync.engine import Selection
 from analytics_pipeline.sync.postgres.readers import Tier
-from analytics_pipeline_tests.sync.postgres_reading import execute
+from analytics_pipeline_tests.sync.postgres_reading import execute, proxied
 from analytics_pipeline_tests.sync.processes import start, sync_and_tell, sync_until_killed, sync_with_small_files
 from analytics_pipeline_tests.sync.scenario import (
     NOW,
@@ -94,6 +95,20 @@ def test_a_backend_that_is_terminated_during_a_read(postgres_url: str, store: St
     assert "terminating connection due to administrator command" in message
     recovers(store, postgres_url)
     assert sessions(postgres_url) == 0
+
+
+@pytest.mark.parametrize("tier", [Tier.STREAM, Tier.CURSOR])
+def test_a_connection_that_freezes_during_a_read(postgres_url: str, store: Store, tier: Tier) -> None:
+    """Otherwise a firewall that forgets a connection stops a dataset for good, and no later sync may begin."""
+    published_then_changed(store, postgres_url)
+    with proxied(postgres_url) as proxy:
+        reading = once_reading(postgres_url, proxy.freeze)
+        spec = spec_of(dataset_query=SLOW, sync_chunk_size=100)
+        job = job_of(store, proxy.url, spec, tier=tier, stall_timeout=1.0)
+        message = fails_as(SourceStalled, store, lambda: job.replace(Selection(), now=NOW))
+        reading.join()
+    assert "127.0.0.1" in message
+    recovers(store, postgres_url)
 
 
 def test_a_query_that_runs_into_its_timeout(postgres_url: str, store: Store) -> None:

@@ -213,7 +213,7 @@ def _lock_all(
         else:
             return
         for each in (*streams, *sessions, coordinator):
-            each.rollback()
+            _roll_back(each)
 
 
 def _lock(tables: Sequence[BaseTable]) -> list[str]:
@@ -234,6 +234,13 @@ def _begin(connection: _Connection) -> None:
     else:
         connection.adbc_connection.set_autocommit(False)
     _execute(connection, [_ISOLATION])
+
+
+def _roll_back(connection: _Connection) -> None:
+    if isinstance(connection, psycopg.Connection):
+        connection.rollback()
+    else:
+        connection.adbc_connection.rollback()  # the other one believes in autocommit, and does nothing
 
 
 def _execute(connection: _Connection, statements: Iterable[str]) -> None:
