@@ -18,7 +18,8 @@ from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
     from analytics_pipeline.store import Column, Manifest
-    from analytics_pipeline.sync.engine import HalfOutcome, Selection, SyncOutcome
+    from analytics_pipeline.sync.engine import Selection, SyncOutcome
+    from analytics_pipeline.sync.reading import HalfOutcome
     from analytics_pipeline.sync.summary import ViewSummary
 
 OWNERS = ["team:analytics"]

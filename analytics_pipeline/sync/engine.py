@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -17,32 +17,25 @@ from threading import Event
 
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import PartitionsDisagree, SourceError, StoreError
+from analytics_pipeline.errors import SourceError, StoreError
 from analytics_pipeline.store import (
     Change,
-    JoinView,
     Manifest,
-    Partition,
-    PartitionedWriter,
     Stage,
     Store,
     Table,
     TableChange,
 )
-from analytics_pipeline.store.schema import columns_of, identifier
+from analytics_pipeline.store.schema import columns_of
 from analytics_pipeline.sync.changes import has_other_rules, stale_partitions, stale_rest
-from analytics_pipeline.sync.connections import Stopped, asked, cancel_labelled, labelled, together
+from analytics_pipeline.sync.connections import asked, cancel_labelled, labelled, together
 from analytics_pipeline.sync.disk import writing
-from analytics_pipeline.sync.fingerprint import Fingerprint
 from analytics_pipeline.sync.plan import KEY, HalfPlan, checked_keys, plan_halves
-from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
+from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
-from analytics_pipeline.sync.routing import Router
+from analytics_pipeline.sync.reading import HalfOutcome, HalfRead, Log, Reading
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-
-Log = Callable[[str], None]
-
-_PROGRESS_SECONDS = 5.0
+from analytics_pipeline.sync.view import has_doubled_records, joined_view
 
 
 @dataclass(frozen=True)
@@ -59,30 +52,6 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class HalfOutcome:
-    """What became of one half.
-
-    Args:
-        table: its published table.
-        partitions: rows of each replaced partition.
-        bytes: of the files written.
-        seconds: from the first request to the last row on disk.
-        tier: how it was read.
-    """
-
-    table: str
-    partitions: Mapping[str, int]
-    bytes: int
-    seconds: float
-    tier: Tier
-
-    @property
-    def rows(self) -> int:
-        """Rows read and written."""
-        return sum(self.partitions.values())
-
-
-@dataclass(frozen=True)
 class SyncOutcome:
     """What a sync did.
 
@@ -95,16 +64,6 @@ class SyncOutcome:
     sync_id: str
     manifest: Manifest
     halves: Mapping[Half, HalfOutcome] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _HalfRead:
-    """The rows of a half, staged."""
-
-    plan: HalfPlan
-    partitions: Sequence[Partition]
-    whole: bool
-    outcome: HalfOutcome
 
 
 @dataclass(frozen=True)
@@ -268,83 +227,20 @@ class SyncJob:
         snapshot: Snapshot,
         stage: Stage,
         cancel: Callable[[], None],
-    ) -> Sequence[_HalfRead]:
+    ) -> Sequence[HalfRead]:
         """Choose and read in all halves at once; the first failure stops the others."""
         failed = Event()
         tables = self.store.manifest().tables
+        reading = Reading(self.spec, self.log, self.tier, self.stall_timeout)
 
-        def read(plan: HalfPlan) -> _HalfRead | None:
+        def read(plan: HalfPlan) -> HalfRead | None:
             keys = wish.choose(snapshot, plan, tables.get(plan.table))
-            return self._read_half(plan, keys, snapshot, stage, failed) if keys and not failed.is_set() else None
+            return reading.half(plan, keys, snapshot, stage, failed) if keys and not failed.is_set() else None
 
         tasks = [partial(read, plan) for half, plan in plans.items() if half in wish.halves]
         return [done for done in together(tasks, failed, cancel) if done is not None]
 
-    def _read_half(
-        self, plan: HalfPlan, keys: frozenset[str], snapshot: Snapshot, stage: Stage, failed: Event
-    ) -> _HalfRead:
-        began = time.monotonic()
-        writer = stage.writer(plan.table, plan.schema)
-        router = Router(writer, plan.schema, plan.cut)
-        try:
-            with stream(snapshot, self._request(plan, keys), on_notice=self.log) as rows:
-                self._drain(rows, router, plan.table, failed)
-            files = writer.close()
-            _refuse_others(plan.table, router.fingerprints, keys)
-        except BaseException:
-            failed.set()
-            _abandon(writer)
-            raise
-        partitions = [
-            Partition(
-                key=key,
-                lower=plan.bounds[key].lower,
-                upper=plan.bounds[key].upper,
-                files=tuple(files.get(key, ())),
-                fingerprint=str(router.fingerprints.get(key, Fingerprint())),
-                spec_hash=plan.spec_hash,
-                sync_id=stage.sync_id,
-                synced_at=datetime.now(UTC),
-            )
-            for key in plan.bounds
-            if key in keys
-        ]
-        outcome = HalfOutcome(
-            table=plan.table,
-            partitions={partition.key: partition.rows for partition in partitions},
-            bytes=sum(partition.bytes for partition in partitions),
-            seconds=time.monotonic() - began,
-            tier=rows.tier,
-        )
-        self.log(f"{plan.table}: {outcome.rows:,} rows in {outcome.seconds:.1f} s by {outcome.tier.value}")
-        return _HalfRead(plan, partitions, keys >= set(plan.bounds), outcome)
-
-    def _request(self, plan: HalfPlan, keys: frozenset[str]) -> ReadRequest:
-        return ReadRequest(
-            query=plan.query,
-            rules=plan.travelling_rules,
-            where=plan.selecting(keys),
-            partition_column=self.spec.partition_column,
-            workers=self.spec.sync_workers,
-            batch_rows=self.spec.sync_chunk_size,
-            stall_timeout=self.stall_timeout,
-            tier=self.tier,
-        )
-
-    def _drain(self, rows: RowStream, router: Router, table: str, failed: Event) -> None:
-        began = told = time.monotonic()
-        for batch in rows:
-            if failed.is_set():
-                raise Stopped
-            router.take(batch)
-            now = time.monotonic()
-            if now - told > _PROGRESS_SECONDS:
-                told = now
-                self.log(f"{table}: {router.rows:,} rows so far, {router.rows / (now - began):,.0f} a second")
-
-    def _commit(
-        self, stage: Stage, plans: Mapping[Half, HalfPlan], reads: Sequence[_HalfRead], wish: _Wish
-    ) -> Manifest:
+    def _commit(self, stage: Stage, plans: Mapping[Half, HalfPlan], reads: Sequence[HalfRead], wish: _Wish) -> Manifest:
         tables = [
             TableChange(
                 read.plan.table,
@@ -355,7 +251,11 @@ class SyncJob:
             )
             for read in reads
         ]
-        view, current = self._view(stage, plans, tables), self.store.manifest()
+        doubled = has_doubled_records(self.spec, self.store, stage, tables)
+        if doubled and tables:
+            dataset = plans[Half.DATASET].table
+            self.log(f"{dataset}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
+        view, current = joined_view(self.spec, plans, doubled=doubled), self.store.manifest()
         if not tables and current.views.get(view.name) == view:
             return current
         return self.store.commit(stage, Change(tables, [view]))
@@ -367,46 +267,3 @@ class SyncJob:
                 self.store.sweep()
         except StoreError as error:
             self.log(f"{self.spec.name} is synced, but old files could not be removed. {error}")
-
-    def _view(self, stage: Stage, plans: Mapping[Half, HalfPlan], tables: Sequence[TableChange]) -> JoinView:
-        """The JOIN view; it picks the newest of several dataset rows only while there are any."""
-        dataset, results = plans[Half.DATASET], plans[Half.RESULTS]
-        order = dataset.names[self.spec.incremental_column] if self.spec.incremental_column else KEY
-        doubled = self._has_doubled_keys(stage, tables, dataset.table)
-        return JoinView(
-            name=self.spec.view,
-            left=results.table,
-            right=dataset.table,
-            key=KEY,
-            prefix="dataset",
-            kind=self.spec.join,
-            newest_by=order if doubled else None,
-        )
-
-    def _has_doubled_keys(self, stage: Stage, tables: Sequence[TableChange], dataset: str) -> bool:
-        view = self.store.manifest().views.get(self.spec.view)
-        if all(table.name != dataset for table in tables):
-            return view is not None and view.newest_by is not None
-        with self.store.preview(stage, Change(tables)) as preview:
-            counted = f"SELECT count({KEY}) > count(DISTINCT {KEY}) FROM {identifier(dataset)}"
-            doubled = bool(preview.rows(counted)[0][0])
-        if doubled:
-            self.log(f"{dataset}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
-        return doubled
-
-
-def _refuse_others(table: str, found: Iterable[str], wanted: frozenset[str]) -> None:
-    """Rows of a partition that is not replaced would be lost without a word."""
-    others = sorted(set(found) - wanted)
-    if others:
-        raise PartitionsDisagree(table, others)
-
-
-def _abandon(writer: PartitionedWriter) -> None:
-    """Let go of all open files, also on a full disk, where closing one fails; each attempt lets go of one at least."""
-    while True:
-        try:
-            writer.abandon()
-        except OSError:
-            continue
-        return

@@ -1,0 +1,14 @@
+"""The base of all our errors, and those of the settings.
+
+Belongs here: what every family of errors shares. Does not: the families (`store`, `sync`, `source`, `sample`).
+"""
+
+from __future__ import annotations
+
+
+class AnalyticsError(Exception):
+    """Base of all errors below; catch it to tell our refusals from bugs."""
+
+
+class SettingsError(AnalyticsError):
+    """The environment or a settings file asks for something impossible."""

@@ -1,0 +1,92 @@
+"""Errors of a sync: a dataset, its columns or its partitions do not fit.
+
+Belongs here: what `analytics_pipeline.sync` and the dataset files refuse. Does not: failures of Postgres (`source`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analytics_pipeline.errors.base import AnalyticsError
+
+
+class SyncError(AnalyticsError):
+    """A source could not be mirrored; what was published is unchanged."""
+
+
+class ColumnNamesClash(SyncError):
+    """Two source columns would have the same name in the store."""
+
+    def __init__(self, table: str, first: str, second: str, target: str) -> None:
+        super().__init__(
+            f"{table}: the columns {first!r} and {second!r} would both be named {target!r}. "
+            f"Rename one of them in the query, or under `columns` in its defs.yaml."
+        )
+
+
+class ColumnMissing(SyncError):
+    """A column that the spec needs is not in a query's output."""
+
+    def __init__(self, table: str, column: str, why: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"{table}: the query gives no column {column!r} ({why}). Its columns are: {', '.join(found)}. "
+            f"Select it, or correct the spec."
+        )
+
+
+class IncrementalColumnUnfit(SyncError):
+    """The incremental column has a type, or lacks a setting, by which no partition follows from it."""
+
+    def __init__(self, table: str, column: str, found: str, fix: str) -> None:
+        super().__init__(f"{table}: the incremental column {column!r} is {found}; {fix}.")
+
+
+class UnknownPartition(SyncError):
+    """A partition was asked for that the dataset does not have."""
+
+    def __init__(self, dataset: str, key: str, first: str, last: str) -> None:
+        super().__init__(f"{dataset} has no partition {key!r}: its partitions run from {first} to {last}.")
+
+
+class PartitionsDisagree(SyncError):
+    """Rows arrived for other partitions than were asked for."""
+
+    def __init__(self, table: str, keys: Iterable[str]) -> None:
+        super().__init__(
+            f"{table}: the source put rows into partitions that were not asked for ({', '.join(keys)}). The store is "
+            f"unchanged. The time zones of this machine and of the server may differ in age: update tzdata on both."
+        )
+
+
+class UnpartitionedSelection(SyncError):
+    """Single partitions were asked for of a dataset that has none."""
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(f"{dataset} is not partitioned: it has no incremental_column. Sync it whole.")
+
+
+class DatasetFileInvalid(SyncError):
+    """A `defs.yaml` that does not describe a dataset."""
+
+    def __init__(self, file: str, problems: Iterable[tuple[int | None, str, str]]) -> None:
+        lines = [
+            f"{file}{f':{line}' if line else ''}: {key + ': ' if key else ''}{text}" for line, key, text in problems
+        ]
+        super().__init__("\n".join(lines))
+
+
+class ViewMissing(SyncError):
+    """A JOIN view was asked for before both of its tables were synced."""
+
+    def __init__(self, view: str, missing: Iterable[str]) -> None:
+        super().__init__(f"{view} does not exist yet: sync {' and '.join(missing) or 'its tables'} first.")
+
+
+class SourceUrlMissing(SyncError):
+    """The environment variable with a dataset's connection string is not set."""
+
+    def __init__(self, dataset: str, variable: str) -> None:
+        super().__init__(
+            f"{dataset}: the environment variable {variable} is not set, so its source is unknown. "
+            f"Set it to a connection string, such as postgresql://user@host:5432/database."
+        )

@@ -1,0 +1,175 @@
+"""Reading: the rows of one half from a snapshot into staged files, fingerprinted on the way.
+
+Belongs here: one half's stream, its progress, what became of it. Does not: which partitions (`engine`), commits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Event
+
+from analytics_pipeline.errors import PartitionsDisagree
+from analytics_pipeline.store import Partition, PartitionedWriter, Stage
+from analytics_pipeline.sync.connections import Stopped
+from analytics_pipeline.sync.fingerprint import Fingerprint
+from analytics_pipeline.sync.plan import HalfPlan
+from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
+from analytics_pipeline.sync.postgres.snapshot import Snapshot
+from analytics_pipeline.sync.routing import Router
+from analytics_pipeline.sync.spec import SplitSyncSpec
+
+Log = Callable[[str], None]
+
+_PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class HalfOutcome:
+    """What became of one half.
+
+    Args:
+        table: its published table.
+        partitions: rows of each replaced partition.
+        bytes: of the files written.
+        seconds: from the first request to the last row on disk.
+        tier: how it was read.
+    """
+
+    table: str
+    partitions: Mapping[str, int]
+    bytes: int
+    seconds: float
+    tier: Tier
+
+    @property
+    def rows(self) -> int:
+        """Rows read and written."""
+        return sum(self.partitions.values())
+
+
+@dataclass(frozen=True)
+class HalfRead:
+    """The rows of a half, staged.
+
+    Args:
+        plan: of the half.
+        partitions: replaced ones, whole, with their new files.
+        whole: whether these are all partitions there are.
+        outcome: for people.
+    """
+
+    plan: HalfPlan
+    partitions: Sequence[Partition]
+    whole: bool
+    outcome: HalfOutcome
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the halves of a dataset are read.
+
+    Args:
+        spec: of the dataset.
+        log: gets a line for progress, notices and fallbacks.
+        tier: read in this way and no other; None for the fastest that works.
+        stall_timeout: seconds without any row after which a read is given up.
+    """
+
+    spec: SplitSyncSpec
+    log: Log
+    tier: Tier | None
+    stall_timeout: float
+
+    def half(self, plan: HalfPlan, keys: frozenset[str], snapshot: Snapshot, stage: Stage, failed: Event) -> HalfRead:
+        """Read some partitions of a half, all of them or none.
+
+        Args:
+            plan: of the half.
+            keys: the partitions.
+            snapshot: to read in.
+            stage: takes the files.
+            failed: ends this half when the other one failed, and the other way round.
+
+        Raises:
+            SourceError: Postgres, or the way to it, failed.
+            PartitionsDisagree: rows arrived for partitions that nobody asked for.
+            Stopped: the other half failed.
+        """
+        began = time.monotonic()
+        writer = stage.writer(plan.table, plan.schema)
+        router = Router(writer, plan.schema, plan.cut)
+        try:
+            with stream(snapshot, self._request(plan, keys), on_notice=self.log) as rows:
+                self._drain(rows, router, plan.table, failed)
+            files = writer.close()
+            _refuse_others(plan.table, router.fingerprints, keys)
+        except BaseException:
+            failed.set()
+            _abandon(writer)
+            raise
+        partitions = [
+            Partition(
+                key=key,
+                lower=plan.bounds[key].lower,
+                upper=plan.bounds[key].upper,
+                files=tuple(files.get(key, ())),
+                fingerprint=str(router.fingerprints.get(key, Fingerprint())),
+                spec_hash=plan.spec_hash,
+                sync_id=stage.sync_id,
+                synced_at=datetime.now(UTC),
+            )
+            for key in plan.bounds
+            if key in keys
+        ]
+        outcome = HalfOutcome(
+            table=plan.table,
+            partitions={partition.key: partition.rows for partition in partitions},
+            bytes=sum(partition.bytes for partition in partitions),
+            seconds=time.monotonic() - began,
+            tier=rows.tier,
+        )
+        self.log(f"{plan.table}: {outcome.rows:,} rows in {outcome.seconds:.1f} s by {outcome.tier.value}")
+        return HalfRead(plan, partitions, keys >= set(plan.bounds), outcome)
+
+    def _request(self, plan: HalfPlan, keys: frozenset[str]) -> ReadRequest:
+        return ReadRequest(
+            query=plan.query,
+            rules=plan.travelling_rules,
+            where=plan.selecting(keys),
+            partition_column=self.spec.partition_column,
+            workers=self.spec.sync_workers,
+            batch_rows=self.spec.sync_chunk_size,
+            stall_timeout=self.stall_timeout,
+            tier=self.tier,
+        )
+
+    def _drain(self, rows: RowStream, router: Router, table: str, failed: Event) -> None:
+        began = told = time.monotonic()
+        for batch in rows:
+            if failed.is_set():
+                raise Stopped
+            router.take(batch)
+            now = time.monotonic()
+            if now - told > _PROGRESS_SECONDS:
+                told = now
+                self.log(f"{table}: {router.rows:,} rows so far, {router.rows / (now - began):,.0f} a second")
+
+
+def _refuse_others(table: str, found: Iterable[str], wanted: frozenset[str]) -> None:
+    """Rows of a partition that is not replaced would be lost without a word."""
+    others = sorted(set(found) - wanted)
+    if others:
+        raise PartitionsDisagree(table, others)
+
+
+def _abandon(writer: PartitionedWriter) -> None:
+    """Let go of all open files, also on a full disk, where closing one fails; each attempt lets go of one at least."""
+    while True:
+        try:
+            writer.abandon()
+        except OSError:
+            continue
+        return
