@@ -87,3 +87,8 @@ def is_set(variable: str) -> bool:
 def sample_is_in_charge() -> bool:
     """Whether the embedded sample sources stand in: none of the shipped datasets' variables is set."""
     return all(source_url(variable) is None for variable in SOURCE_URL_VARIABLES)
+
+
+def environment_without(prefix: str) -> dict[str, str]:
+    """The environment for a program that must not be led astray by variables of some prefix."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(prefix)}

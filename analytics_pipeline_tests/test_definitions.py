@@ -58,8 +58,8 @@ def test_loading_leaves_drivers_and_data_frames_for_the_run(tmp_path: Path) -> N
     assert done.stdout == "set()\n", done.stderr
 
 
-def test_without_any_source_nothing_is_left_and_nothing_fails(tmp_path: Path) -> None:
-    """One variable that names no dataset's source switches the sample off."""
+def test_datasets_without_a_source_are_left_out_and_say_so(tmp_path: Path) -> None:
+    """Otherwise who has one database only cannot load the code location; one variable switches the sample off."""
     code = (
         "from analytics_pipeline.settings import SOURCE_URL_VARIABLES\n"
         "import os; os.environ['EVAL_DB_URL'] = 'postgresql://h/d'\n"

@@ -133,13 +133,14 @@ def _log_outcome(
     if not outcome.halves:
         context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
         return
-    with failing_plainly():
-        summary = analytics.view_summary(spec)
-    for event in _events(spec, outcome, summary):
+    for event in _half_events(spec, outcome):
         context.log_event(event)
+    with failing_plainly():  # after the events: these partitions are published, whatever becomes of the view's figures
+        summary = analytics.view_summary(spec)
+    context.log_event(dg.AssetMaterialization(spec.view, metadata=view_metadata(summary)))
 
 
-def _events(spec: SplitSyncSpec, outcome: "SyncOutcome", summary: "ViewSummary") -> Iterator[dg.AssetMaterialization]:
+def _half_events(spec: SplitSyncSpec, outcome: "SyncOutcome") -> Iterator[dg.AssetMaterialization]:
     """One event a replaced partition; a run with range tags would mark every partition of the range."""
     partitions = partitions_of(spec)
     for half in outcome.halves.values():
@@ -147,12 +148,12 @@ def _events(spec: SplitSyncSpec, outcome: "SyncOutcome", summary: "ViewSummary")
         if partitions is None:
             yield dg.AssetMaterialization(half.table, metadata=metadata)
             continue
+        known = frozenset(partitions.get_partition_keys())
         for key, rows in half.partitions.items():
-            if partitions.has_partition_key(key):
+            if key in known:
                 yield dg.AssetMaterialization(
                     half.table, partition=key, metadata={**metadata, "dagster/partition_row_count": rows}
                 )
-    yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
 
 
 def _half_spec(spec: SplitSyncSpec, half: Half) -> dg.AssetSpec:

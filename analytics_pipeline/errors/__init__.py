@@ -1,7 +1,7 @@
 """Every error that analytics_pipeline raises on purpose: one class a failure, built from its culprits.
 
 Belongs here: the classes and their sentences, which name what is wrong, that nothing was lost, and the way out.
-Does not: retrying or handling them. No message ever holds a connection string; see `settings.Secret`.
+Does not: retrying or handling them. No message ever holds a connection string; see `sync.postgres.failures.scrub`.
 """
 
 from analytics_pipeline.errors.base import (
@@ -38,6 +38,7 @@ from analytics_pipeline.errors.source import (
 )
 from analytics_pipeline.errors.store import (
     CommitFailed,
+    CommitUnconfirmed,
     DataFileMissing,
     FilesystemUnfit,
     IncompatibleColumn,
@@ -67,6 +68,7 @@ from analytics_pipeline.errors.sync import (
     ColumnNamesClash,
     DatasetFileInvalid,
     IncrementalColumnUnfit,
+    KeysDoNotJoin,
     PartitionsDisagree,
     SourceUrlMissing,
     SyncError,
@@ -80,12 +82,14 @@ __all__ = [
     "ColumnMissing",
     "ColumnNamesClash",
     "CommitFailed",
+    "CommitUnconfirmed",
     "DataFileMissing",
     "DatasetFileInvalid",
     "FilesystemUnfit",
     "IncompatibleColumn",
     "IncrementalColumnUnfit",
     "InvalidSourceUrl",
+    "KeysDoNotJoin",
     "ManifestUnreadable",
     "MultidimensionalArray",
     "NameRefused",

@@ -91,6 +91,16 @@ class CommitFailed(StoreError):
         )
 
 
+class CommitUnconfirmed(StoreError):
+    """A version is published, but the disk did not confirm that it will survive a power cut."""
+
+    def __init__(self, root: str, version: int, reason: str) -> None:
+        super().__init__(
+            f"{root}: version {version} is published, but the disk did not confirm it ({reason}). "
+            f"See to the disk; readers have the new version."
+        )
+
+
 class VersionTaken(StoreError):
     """Another process made the same version, although this one held the commit lock."""
 
@@ -150,7 +160,7 @@ class IncompatibleColumn(StoreError):
     def __init__(self, table: str, column: str, old: str, new: str) -> None:
         super().__init__(
             f"{table}.{column} is {old}, the source now gives {new}. The store is unchanged. "
-            f"Cast it in the dataset's query, or rebuild the table in full to adopt the new type."
+            f"Cast it in the dataset's query, or run the dataset's rebuild job to adopt the new type."
         )
 
 

@@ -5,7 +5,7 @@ Belongs here: what `analytics_pipeline.sync` and the dataset files refuse. Does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from analytics_pipeline.errors.base import AnalyticsError
 
@@ -90,3 +90,11 @@ class SourceUrlMissing(SyncError):
             f"{dataset}: the environment variable {variable} is not set, so its source is unknown. "
             f"Set it to a connection string, such as postgresql://user@host:5432/database."
         )
+
+
+class KeysDoNotJoin(SyncError):
+    """The column that joins the halves has different types in them."""
+
+    def __init__(self, column: str, types: Mapping[str, str]) -> None:
+        found = " and ".join(f"{type_} in {table}" for table, type_ in types.items())
+        super().__init__(f"{column} is {found}, so the halves cannot be joined. Cast one of them in its query.")

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from analytics_pipeline.errors import SampleNotInstalled, SampleServerFailed
+from analytics_pipeline.settings import environment_without
 
 OLDEST_MAJOR = 17
 """The first release whose initdb knows the builtin locale provider, which makes text sort alike on every machine."""
@@ -58,7 +59,7 @@ class Programs:
         Raises:
             SampleServerFailed: it ended with an error or did not end in time.
         """
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        environment = environment_without("PG")
         command = [str(self.folder / program), "-D", self.data_argument(data), *arguments]
         with tempfile.TemporaryFile("w+") as output:
             try:

@@ -11,6 +11,7 @@ catalog; the manifest is claimed by a hard link, which fails where another proce
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -21,13 +22,15 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_pipeline.errors import CommitFailed, DataFileMissing, VersionTaken
+from analytics_pipeline.errors import CommitFailed, CommitUnconfirmed, DataFileMissing, VersionTaken
 from analytics_pipeline.store.catalog import build_catalog, publish_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import locked
 from analytics_pipeline.store.manifest import Change, Manifest
 from analytics_pipeline.store.manifest_file import read_manifest, write_manifest
 from analytics_pipeline.store.stage import Stage, sweep_stages
+
+logger = logging.getLogger(__name__)
 
 LOCK_TIMEOUT = 120.0
 """Seconds to wait for the commit lock. It is held for milliseconds, and never while a source is read."""
@@ -71,17 +74,23 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
 
     Raises:
         DataFileMissing: a listed file is not there in its full size.
-        CommitFailed: the disk refused to write.
+        CommitFailed: the disk refused to write; nothing has changed.
+        CommitUnconfirmed: the version is published, but the disk did not say that it would survive a power cut.
         StoreBusy, StoreUnwritable: the commit lock cannot be had.
         StoreError: see `Manifest.after` and `build_catalog`.
     """
     with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
         current = load_manifest(layout)
         following = current.after(change, datetime.now(UTC))
-        with _failure_named(layout):
-            _take_files(layout, stage, change)
-            _check_files(layout, following)
-        _advance(layout, following)
+        try:
+            with _failure_named(layout):
+                _take_files(layout, stage, change)
+                _check_files(layout, following)
+            _advance(layout, following)
+        except BaseException:
+            if layout.newest_version() == current.version:
+                _give_back(layout, stage, change)
+            raise
     return following
 
 
@@ -143,6 +152,14 @@ def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
         fsync_path(layout.tables)
 
 
+def _give_back(layout: Layout, stage: Stage, change: Change) -> None:
+    """Move the files of a commit that failed back to their stage, which goes with them or commits again."""
+    for file in change.files:
+        target = layout.root / file.path
+        if not (stage.folder / target.name).exists() and target.exists():
+            target.rename(stage.folder / target.name)
+
+
 def _check_files(layout: Layout, manifest: Manifest) -> None:
     root = f"{layout.root}/"  # strings: pathlib would take longer than all the calls of the kernel
     for file in manifest.live_files:
@@ -167,9 +184,15 @@ def _advance(layout: Layout, manifest: Manifest) -> None:
     with _failure_named(layout):
         _place_catalog(layout, manifest)
         _claim(layout, manifest)
-    fsync_path(layout.manifests)
-    publish_catalog(layout, manifest.version)
-    _prune(layout, manifest.version)
+    try:
+        fsync_path(layout.manifests)
+    except OSError as error:
+        raise CommitUnconfirmed(str(layout.root), manifest.version, str(error)) from error
+    try:
+        publish_catalog(layout, manifest.version)
+        _prune(layout, manifest.version)
+    except OSError as error:  # whoever opens the store next repairs it
+        logger.warning("Version %d is published, but catalog.duckdb may be behind it: %s", manifest.version, error)
 
 
 def _place_catalog(layout: Layout, manifest: Manifest) -> None:

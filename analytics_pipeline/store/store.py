@@ -69,7 +69,7 @@ class Store:
 
     def exclusive(self, name: str, log: Callable[[str], None]) -> AbstractContextManager[None]:
         """Hold a lock of this store for a `with` block, however long another process has it; says that it waits."""
-        return exclusive(self.layout.root / f".{checked_table_name(name)}.lock", log)
+        return exclusive(self.layout.root / f".dataset-{checked_table_name(name)}.lock", log)
 
     def commit(self, stage: Stage, change: Change) -> Manifest:
         """Make a change the next version, all or nothing; see `commit.commit`."""

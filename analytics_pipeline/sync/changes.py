@@ -7,9 +7,10 @@ Does not: what a fingerprint is (`fingerprint`), or replacing what differs (`eng
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 
 from analytics_pipeline.store import Table
-from analytics_pipeline.sync.connections import rows_of
+from analytics_pipeline.sync.connections import asked
 from analytics_pipeline.sync.fingerprint import Fingerprint, grouped_query
 from analytics_pipeline.sync.plan import HalfPlan
 from analytics_pipeline.sync.postgres.snapshot import Snapshot
@@ -69,9 +70,9 @@ def source_fingerprints(
         SourceError: the source could not be asked.
     """
     where = None if keys is None else plan.selecting(keys)
-    query = grouped_query(plan.query, plan.bucket, plan.hashed, where)
-
-    rows = rows_of(snapshot, patience, query)
+    query = grouped_query(plan.query, plan.bucket, plan.hashed, where).encode()
+    rows: list[tuple[int | None, int, Decimal]]
+    rows = asked(snapshot, patience, lambda session: session.execute(query).fetchall())
     found: dict[str, Fingerprint] = {}
     for bucket, count, total in rows:
         key = plan.key_of(bucket)  # several buckets are `REST`

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from threading import Event
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -85,31 +85,6 @@ def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection]
     return _within(snapshot, seconds, work)
 
 
-def rows_of(snapshot: Snapshot, seconds: float, query: str) -> Sequence[tuple[Any, ...]]:
-    """The rows of a query inside the snapshot, by a connection that holds the locks while there is a spare one.
-
-    Args:
-        snapshot: to ask in.
-        seconds: after which an answer that does not come is given up.
-        query: gives few rows.
-
-    Raises:
-        SourceStalled: no answer.
-        SourceError: the source refused.
-    """
-
-    def work() -> Sequence[tuple[Any, ...]]:
-        connection = snapshot.connect_adbc()
-        try:
-            with translated(snapshot.url), connection.cursor() as cursor:
-                cursor.execute(query)
-                return list(cursor.fetchall())
-        finally:
-            connection.close()
-
-    return _within(snapshot, seconds, work)
-
-
 def _within(snapshot: Snapshot, seconds: float, work: Callable[[], T]) -> T:
     try:
         return within(seconds, work, lambda _: None)
@@ -133,6 +108,8 @@ def together(tasks: Sequence[Callable[[], T]], failed: Event, cancel: Callable[[
     def run(task: Callable[[], T]) -> T:
         try:
             return task()
+        except Stopped:
+            raise
         except BaseException as error:
             errors.append(error)
             failed.set()

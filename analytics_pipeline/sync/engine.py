@@ -35,7 +35,7 @@ from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
 from analytics_pipeline.sync.reading import HalfOutcome, HalfRead, Log, Reading
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.view import has_doubled_records, joined_view
+from analytics_pipeline.sync.view import joined_view, order_of_doubles
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,10 @@ class SyncJob:
         """All connections that the sync will need: one to describe, then to fingerprint and to read each half."""
         halves = len(wish.halves)
         splits = self.tier in {None, Tier.PARALLEL} and self.spec.partition_column is not None
-        by_session = splits or self.tier is Tier.CURSOR
-        return Spares(adbc=halves * (1 + (self.spec.sync_workers if splits else 1)), psycopg=1 + halves * by_session)
+        if self.tier is Tier.CURSOR:
+            return Spares(psycopg=1 + 2 * halves)
+        streams = self.spec.sync_workers if splits else 1
+        return Spares(adbc=halves * streams, psycopg=1 + halves * (2 if splits else 1))
 
     def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
         source, until = str(snapshot.source), self._until(now)
@@ -251,12 +253,12 @@ class SyncJob:
             )
             for read in reads
         ]
-        doubled = has_doubled_records(self.spec, self.store, stage, tables)
-        if doubled and tables:
-            dataset = plans[Half.DATASET].table
-            self.log(f"{dataset}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
-        view, current = joined_view(self.spec, plans, doubled=doubled), self.store.manifest()
-        if not tables and current.views.get(view.name) == view:
+        dataset, current = plans[Half.DATASET], self.store.manifest()
+        newest_by = order_of_doubles(self.spec, self.store, stage, tables, dataset)
+        if newest_by and tables:
+            self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
+        view = joined_view(self.spec, newest_by)
+        if not tables and current.views.get(view.name) in {None, view}:
             return current
         return self.store.commit(stage, Change(tables, [view]))
 

@@ -15,7 +15,13 @@ from typing import NamedTuple
 import psycopg
 import pyarrow as pa
 
-from analytics_pipeline.errors import ColumnMissing, IncrementalColumnUnfit, UnknownPartition, UnpartitionedSelection
+from analytics_pipeline.errors import (
+    ColumnMissing,
+    IncrementalColumnUnfit,
+    KeysDoNotJoin,
+    UnknownPartition,
+    UnpartitionedSelection,
+)
 from analytics_pipeline.sync import normalize
 from analytics_pipeline.sync.fingerprint import row_hash, spec_hash
 from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
@@ -140,12 +146,23 @@ def plan_halves(
         ColumnMissing: a query lacks `dataset_id`, the incremental column, or one that `columns` renames.
         ColumnNamesClash: two columns would get one name.
         IncrementalColumnUnfit: no partition follows from its type.
+        KeysDoNotJoin: the halves' `dataset_id` have different types.
         SourceError: Postgres refused a query.
     """
     described = {half: describe(connection, spec.query(half)) for half in Half}
     _check_renames(spec, described)
     windows = windows_of(spec, until)
-    return {half: _plan(spec, half, columns, windows, source) for half, columns in described.items()}
+    plans = {half: _plan(spec, half, columns, windows, source) for half, columns in described.items()}
+    _check_keys(plans)
+    return plans
+
+
+def _check_keys(plans: Mapping[Half, HalfPlan]) -> None:
+    """Text and numbers do not join; two sizes of integers do."""
+    found = {plan.table: plan.schema.field(KEY).type for plan in plans.values()}
+    kinds = {"an integer" if pa.types.is_integer(type_) else str(type_) for type_ in found.values()}
+    if len(kinds) > 1:
+        raise KeysDoNotJoin(KEY, {table: str(type_) for table, type_ in found.items()})
 
 
 def checked_keys(spec: SplitSyncSpec, keys: frozenset[str], plan: HalfPlan) -> frozenset[str]:
@@ -233,7 +250,6 @@ def _integer_rule(name: str, sql: str) -> ColumnRule:
         source_type="bigint",
         arrow_type=pa.int64(),
         expression=sql,
-        wire_type=pa.int64(),
         cursor_expression=sql,
         cursor_wire_type=pa.int64(),
     )

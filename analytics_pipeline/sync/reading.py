@@ -107,7 +107,6 @@ class Reading:
             files = writer.close()
             _refuse_others(plan.table, router.fingerprints, keys)
         except BaseException:
-            failed.set()
             _abandon(writer)
             raise
         partitions = [
@@ -143,6 +142,7 @@ class Reading:
             workers=self.spec.sync_workers,
             batch_rows=self.spec.sync_chunk_size,
             stall_timeout=self.stall_timeout,
+            patience=self.spec.query_timeout + self.stall_timeout,
             tier=self.tier,
         )
 

@@ -60,7 +60,7 @@ class Router:
         """Write a batch's rows to their partitions."""
         if batch.num_rows == 0:
             return
-        hashes = _as_int64(batch.column(HASH))
+        hashes = _as_int64(batch.column(len(self._schema)))  # by place: a source may have a column of that name
         columns = [batch.column(i) for i in range(len(self._schema))]
         rows = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         buckets = self._buckets(rows)

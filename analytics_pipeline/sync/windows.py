@@ -31,11 +31,6 @@ class Grain(StrEnum):
     WEEKLY = "weekly"
     MONTHLY = "monthly"
 
-    @property
-    def unit(self) -> str:
-        """The unit as `date_trunc` calls it."""
-        return {Grain.HOURLY: "hour", Grain.DAILY: "day", Grain.WEEKLY: "week", Grain.MONTHLY: "month"}[self]
-
     def check_start(self, start: date) -> None:
         """Refuse a start in the middle of a window, which would leave the first one ambiguous.
 

@@ -209,6 +209,22 @@ def test_a_failed_sync_leaves_no_event_and_the_store_as_it_was(
     assert store.manifest().version == 1
 
 
+def test_an_incompatible_type_stops_a_refresh_and_is_adopted_by_a_rebuild(
+    code: dg.Definitions, instance: dg.DagsterInstance, store: Store, orders_url: str
+) -> None:
+    """Otherwise the error's advice leads nowhere."""
+    assert refresh(code, instance).success
+    scenario.change_source(orders_url, "ALTER TABLE orders ALTER city TYPE int USING 7")
+
+    assert "run the dataset's rebuild job" in failure(refresh(code, instance))
+    assert store.query("SELECT DISTINCT city FROM orders_dataset").rows() == [("Oslo",)]
+
+    rebuild = code.resolve_job_def("orders_rebuild_job")
+    assert rebuild.execute_in_process(instance=instance, raise_on_error=False).success
+    assert store.query("SELECT DISTINCT city FROM orders_dataset").rows() == [(7,)]
+    assert partitions(instance, "orders_dataset") == [*KEYS, *KEYS]
+
+
 def test_no_definition_holds_the_connection_string(
     orders_url: str, store: Store, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import adbc_driver_postgresql.dbapi as adbc
 import pytest
+from pydantic import SecretStr
 
-from analytics_pipeline.errors import IncompatibleColumn, SourceQueryRefused
+from analytics_pipeline.errors import IncompatibleColumn, KeysDoNotJoin, SourceQueryRefused, SourceReadFailed
 from analytics_pipeline.store import Store, open_store
 from analytics_pipeline.sync.engine import Selection
+from analytics_pipeline.sync.postgres import snapshot
+from analytics_pipeline.sync.postgres.failures import source_of
 from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.spec import Half
 from analytics_pipeline.sync.summary import summarize_view
@@ -148,7 +152,66 @@ def test_replacing_nothing_does_nothing(postgres_url: str, store: Store) -> None
     fill(postgres_url)
     outcome = job_of(store, postgres_url).replace(Selection(partitions=frozenset()), now=NOW)
     assert outcome.halves == {}
-    assert published(store, "SELECT count(*) FROM duckdb_columns() WHERE table_name = 'demo_dataset'") == [(0,)]
+    assert store.manifest().version == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("1", "4294967296"), ("30064771081", "38654705671")],
+    ids=["a bit of the upper half", "halves that change places"],
+)
+def test_A3_an_update_between_values_that_postgres_hashes_alike_is_seen(  # noqa: N802 - a finding's id
+    postgres_url: str, store: Store, before: str, after: str
+) -> None:
+    """Otherwise an identifier that packs two numbers is never updated: PostgreSQL folds bigint to 32 bits."""
+    fill(postgres_url)
+    execute(postgres_url, "ALTER TABLE records ADD packed bigint", f"UPDATE records SET packed = {before}")
+    job_of(store, postgres_url).refresh(now=NOW)
+    execute(postgres_url, f"UPDATE records SET packed = {after} WHERE id = 3")
+    job_of(store, postgres_url).refresh(now=NOW)
+    assert published(store, "SELECT packed FROM demo_dataset WHERE dataset_id = 3") == [(int(after),)]
+
+
+def test_a_dataset_may_have_any_name_that_the_spec_allows(postgres_url: str, store: Store) -> None:
+    """Otherwise a dataset named like one of the store's own locks waits for itself."""
+    fill(postgres_url)
+    job_of(store, postgres_url, spec_of(name="commit")).refresh(now=NOW)
+    assert published(store, "SELECT count(*) FROM commit_data") == [(5,)]
+
+
+def test_a_source_column_may_be_named_like_the_one_that_travels_along(postgres_url: str, store: Store) -> None:
+    """Otherwise an unlucky name ends in an error that explains nothing, or in wrong fingerprints."""
+    fill(postgres_url)
+    execute(postgres_url, 'ALTER TABLE records ADD "__hash" text', "UPDATE records SET \"__hash\" = 'mine'")
+    job_of(store, postgres_url).refresh(now=NOW)
+    assert published(store, 'SELECT DISTINCT "__hash" FROM demo_dataset') == [("mine",)]
+    assert job_of(store, postgres_url).refresh(now=NOW).halves == {}
+
+
+def test_halves_that_cannot_be_joined_are_refused(postgres_url: str, store: Store) -> None:
+    """Otherwise the sync succeeds, and every query of the view fails."""
+    fill(postgres_url)
+    spec = spec_of(results_query="SELECT id::text AS id, created_at, metric, score FROM scores")
+    with pytest.raises(KeysDoNotJoin, match="int64 in demo_dataset and string in demo_results"):
+        job_of(store, postgres_url, spec).refresh(now=NOW)
+    assert store.manifest().version == 0
+
+
+def test_the_slowest_tier_syncs_where_the_fast_driver_cannot_connect(
+    postgres_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the tier for poolers helps nobody behind one. No pooler here: its refusal is put in by hand."""
+
+    def refuse(url: SecretStr) -> adbc.Connection:
+        raise SourceReadFailed(str(source_of(url)), "the pooler does not know COPY")
+
+    monkeypatch.setattr(snapshot, "connect_adbc", refuse)
+    fill(postgres_url)
+    told: list[str] = []
+    outcome = job_of(store, postgres_url, log=told.append).refresh(now=NOW)
+    assert {half.tier for half in outcome.halves.values()} == {Tier.CURSOR}
+    assert any("the pooler does not know COPY" in line for line in told)
+    assert published(store, "SELECT count(*) FROM demo_data") == [(5,)]
 
 
 @pytest.mark.parametrize("tier", Tier)

@@ -46,7 +46,7 @@ def whole(url: str, query: str) -> ReadRequest:
 
 def computed(name: str, expression: str, arrow: pa.DataType, cursor_expression: str | None = None) -> ColumnRule:
     cursor = cursor_expression or expression
-    return ColumnRule(name, "computed", arrow, expression, arrow, cursor, arrow, expression)
+    return ColumnRule(name, "computed", arrow, expression, cursor, arrow, expression)
 
 
 def test_without_a_partition_column_one_stream_reads(postgres_url: str) -> None:
@@ -227,7 +227,7 @@ def test_a_frozen_network_is_an_error_within_the_limit(postgres_url: str, tier: 
 def test_a_network_frozen_before_the_first_row_is_an_error_within_the_limit(postgres_url: str) -> None:
     """Otherwise the hang just moves to the moment before the read."""
     with proxied(postgres_url) as proxy:
-        request = replace(whole(postgres_url, WIDE), stall_timeout=0.5, partition_column="g", workers=2)
+        request = replace(whole(postgres_url, WIDE), stall_timeout=0.5, patience=0.5, partition_column="g", workers=2)
         with opened(proxy.url, request.query) as snapshot:
             proxy.freeze()
             started = time.monotonic()

@@ -38,7 +38,9 @@ class Reader(Protocol):
 class Pump:
     """Runs readers in threads and yields what they read, in no particular order."""
 
-    def __init__(self, readers: Sequence[Reader], stall_timeout: float) -> None:
+    def __init__(self, readers: Sequence[Reader], patience: float, stall_timeout: float) -> None:
+        self.patience = patience
+        """Seconds that the next batch may take: more for the first one."""
         self._stall_timeout = stall_timeout
         self._depth = _DEPTH_PER_READER * len(readers)
         self._changed = threading.Condition()
@@ -57,12 +59,13 @@ class Pump:
         """
         with self._changed:
             ready = self._changed.wait_for(
-                lambda: self._waiting or self._error or not self._running, timeout=self._stall_timeout
+                lambda: self._waiting or self._error or not self._running, timeout=self.patience
             )
             if self._error:
                 raise self._error
             if not ready:
                 raise Stalled
+            self.patience = self._stall_timeout
             batch = self._waiting.popleft() if self._waiting else None
             self._changed.notify_all()
             return batch

@@ -48,7 +48,8 @@ class ReadRequest:
         partition_column: of the query, to split the read by.
         workers: connections at most; parallel needs two and a partition column.
         batch_rows: rows per fetch of the chunked cursor; the other tiers' batches are bounded by bytes.
-        stall_timeout: seconds without any batch after which the read is given up.
+        stall_timeout: seconds without a further batch after which the read is given up.
+        patience: the same before the first batch, which the query may have to work for.
         tier: this one and no other.
     """
 
@@ -59,6 +60,7 @@ class ReadRequest:
     workers: int = 1
     batch_rows: int = 10_000
     stall_timeout: float = 300.0
+    patience: float = 300.0
     tier: Tier | None = None
 
     @property
@@ -103,7 +105,7 @@ class RowStream:
             return self._pump.get()
         except Stalled:
             self._pump.close(min(_GRACE_AFTER_STALL, self._request.stall_timeout))
-            raise SourceStalled(str(self._snapshot.source), self._request.stall_timeout) from None
+            raise SourceStalled(str(self._snapshot.source), self._pump.patience) from None
         except DRIVER_ERRORS as error:
             raise source_error(error, self._snapshot.url) from None
 
@@ -153,7 +155,7 @@ def _curable(error: SourceError, tier: Tier) -> bool:
 
 
 def _start(snapshot: Snapshot, request: ReadRequest, tier: Tier) -> RowStream:
-    pump = Pump(_readers(snapshot, request, tier), request.stall_timeout)
+    pump = Pump(_readers(snapshot, request, tier), request.patience, request.stall_timeout)
     try:
         return RowStream(request, snapshot, tier, pump)
     except BaseException:
@@ -178,9 +180,9 @@ def _predicates(snapshot: Snapshot, request: ReadRequest) -> Sequence[str | None
     if name is None or request.workers < 2:  # noqa: PLR2004 - one range is no split
         raise SourceReadFailed(source, "parallel ranges need a partition column and two workers")
     try:
-        predicates = within(request.stall_timeout, lambda: _split(snapshot, request, name), lambda _: None)
+        predicates = within(request.patience, lambda: _split(snapshot, request, name), lambda _: None)
     except Stalled:
-        raise SourceStalled(source, request.stall_timeout) from None
+        raise SourceStalled(source, request.patience) from None
     except psycopg.errors.UndefinedFunction:
         raise SourceReadFailed(source, f"the type of {name} has no order to split by") from None
     except DRIVER_ERRORS as error:

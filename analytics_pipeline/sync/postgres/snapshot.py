@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -22,7 +22,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import SourceStalled
+from analytics_pipeline.errors import SourceReadFailed, SourceStalled
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
 from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source, source_of, sqlstate, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
@@ -80,7 +80,7 @@ class Snapshot:
 
         The caller closes it.
         """
-        if self._sessions:
+        with suppress(IndexError):  # not `if`: another thread may take the last one in between
             return self._sessions.pop()
         connection = connect(self.url, query_timeout=self.query_timeout)
         _begin(connection)
@@ -89,7 +89,7 @@ class Snapshot:
 
     def connect_adbc(self) -> adbc.Connection:
         """The same through ADBC."""
-        if self._streams:
+        with suppress(IndexError):
             return self._streams.pop()
         connection = connect_adbc(self.url)
         _begin(connection)
@@ -144,7 +144,7 @@ def open_snapshot(
     """
     try:
         coordinator, snapshot, tables = within(
-            stall_timeout, lambda: _coordinate(url, queries, query_timeout, spares), _let_go
+            stall_timeout, lambda: _coordinate(url, queries, query_timeout, spares, on_notice), _let_go
         )
     except Stalled:
         raise SourceStalled(str(source_of(url)), stall_timeout) from None
@@ -166,26 +166,43 @@ def _let_go(opened: _Opened) -> None:
     snapshot.close_spares()
 
 
-def _coordinate(url: SecretStr, queries: Sequence[str], query_timeout: float | None, spares: Spares) -> _Opened:
+def _coordinate(
+    url: SecretStr,
+    queries: Sequence[str],
+    query_timeout: float | None,
+    spares: Spares,
+    on_notice: Callable[[str], None],
+) -> _Opened:
     with ThreadPoolExecutor(max_workers=1 + spares.adbc + spares.psycopg) as pool:
         first = pool.submit(connect, url, query_timeout=query_timeout)
-        streams = [pool.submit(connect_adbc, url) for _ in range(spares.adbc)]
-        sessions = [pool.submit(connect, url, query_timeout=query_timeout) for _ in range(spares.psycopg)]
-    opened = [*streams, *sessions, first]
+        fast = [pool.submit(connect_adbc, url) for _ in range(spares.adbc)]
+        slow = [pool.submit(connect, url, query_timeout=query_timeout) for _ in range(spares.psycopg)]
     try:
-        coordinator = first.result()
+        coordinator, sessions = first.result(), [done.result() for done in slow]
+        streams = _usable(fast, on_notice)
         tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
         locked = tuple(t for t in tables if _why_not(t) is None)
         with translated(url):
-            _lock_all(coordinator, [done.result() for done in streams], [done.result() for done in sessions], locked)
+            _lock_all(coordinator, streams, sessions, locked)
             snapshot = Snapshot(_export(coordinator), url, locked, query_timeout)
-        snapshot.adopt([done.result() for done in streams], [done.result() for done in sessions])
+        snapshot.adopt(streams, sessions)
     except BaseException:
-        for done in opened:
+        for done in (*fast, *slow, first):
             if done.exception() is None:
                 done.result().close()
         raise
     return coordinator, snapshot, tables
+
+
+def _usable(opened: Sequence[Future[adbc.Connection]], on_notice: Callable[[str], None]) -> list[adbc.Connection]:
+    """The connections, or none where ADBC does not get along with the server: then the cursor tier reads."""
+    failures = [error for done in opened if (error := done.exception())]
+    for error in failures:
+        if not isinstance(error, SourceReadFailed):
+            raise error
+    if failures:
+        on_notice(f"The fast driver cannot connect. {failures[0]}")
+    return [done.result() for done in opened if done.exception() is None]
 
 
 def _lock_all(

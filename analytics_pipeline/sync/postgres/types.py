@@ -35,7 +35,6 @@ class ColumnRule:
         source_type: as format_type() spells it, e.g. numeric(10,2).
         arrow_type: what the store keeps: Parquet writes it, DuckDB and Polars read it.
         expression: SQL over alias q for the ADBC tiers.
-        wire_type: what ADBC gives for it; cast to `arrow_type` afterwards.
         cursor_expression: SQL over alias q for the cursor tier; gives the same stored values.
         cursor_wire_type: the Arrow type to build from the cursor's Python values, before the same cast.
         value: SQL over alias q for the value as Postgres has it.
@@ -47,7 +46,6 @@ class ColumnRule:
     source_type: str
     arrow_type: pa.DataType
     expression: str
-    wire_type: pa.DataType
     cursor_expression: str
     cursor_wire_type: pa.DataType
     value: str = ""
@@ -150,7 +148,6 @@ def rule_for(column: SourceColumn) -> ColumnRule:
         source_type=column.spelled,
         arrow_type=form.arrow,
         expression=_fill(form.sql, value),
-        wire_type=form.wire,
         cursor_expression=_fill(form.cursor_sql, value),
         cursor_wire_type=form.cursor_wire,
         value=value,
