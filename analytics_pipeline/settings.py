@@ -62,7 +62,10 @@ def find_home(start: Path | None = None) -> Home:
     """
     configured = os.environ.get(HOME_VARIABLE)
     if configured is not None:
-        path = Path(configured).expanduser()
+        try:
+            path = Path(configured).expanduser().resolve()
+        except (OSError, RuntimeError) as error:  # no such user, links in a circle, a name too long
+            raise SettingsError(f"{HOME_VARIABLE}={configured!r} cannot be a folder: {error}.") from None
         if not configured.strip() or (path.exists() and not path.is_dir()):
             raise SettingsError(f"{HOME_VARIABLE}={configured!r} is not a folder. Set it to one, or unset it.")
         return Home(path.resolve(), HOME_VARIABLE)
@@ -79,9 +82,9 @@ def source_url(variable: str) -> SecretStr | None:
     return SecretStr(value) if value else None
 
 
-def is_set(variable: str) -> bool:
-    """Whether an environment variable has a value, be it empty."""
-    return variable in os.environ
+def environment_value(variable: str) -> str | None:
+    """What a variable that a `defs.yaml` names holds; None where it is not set."""
+    return os.environ.get(variable)
 
 
 def sample_is_in_charge() -> bool:

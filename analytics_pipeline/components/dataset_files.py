@@ -51,7 +51,7 @@ def check_dataset_files(files: Iterable[Path]) -> None:
     for file in files:
         problems: list[Problem] = []
         for document in _documents(file):
-            problems += [*_top_level_problems(document), *_unquoted_templates(document)]
+            problems += [*_top_level_problems(document), *_odd_keys(document)]
             name = _dataset_name(file, document)
             if name in seen:
                 problems.append((_line(document), "", f"{name} is already the dataset of {seen[name]}; {_RENAME}"))
@@ -96,12 +96,22 @@ def _top_level_problems(document: yaml.Node) -> Iterable[Problem]:
         yield _line(attributes), "attributes", "is no mapping; indent the keys of the dataset below it"
 
 
-def _unquoted_templates(node: yaml.Node) -> Iterable[Problem]:
-    """To YAML, `{{ x }}` without quotes is a mapping whose key is a mapping."""
+def _odd_keys(node: yaml.Node) -> Iterable[Problem]:
+    """Keys that Dagster would stumble over, or take the last of without a word; tags of which it knows nothing.
+
+    To YAML, `{{ x }}` without quotes is a mapping whose key is a mapping.
+    """
+    if not node.tag.startswith("tag:yaml.org,2002:"):
+        yield _line(node), "", "a tag (a word after !) means nothing here; write the value itself"
+    seen: set[str] = set()
     for key, value in _entries(node).items():
         if not isinstance(key, yaml.ScalarNode):
-            yield _line(key), "", 'a template stands in quotes: write "{{ … }}"'
-        yield from _unquoted_templates(value)
+            yield _line(key), "", 'a template stands in quotes: write "{{ env.NAME }}"'
+        elif key.value in seen:
+            yield _line(key), "", "this key stands twice; remove one"
+        else:
+            seen.add(key.value)
+        yield from _odd_keys(value)
 
 
 def _dataset_name(file: Path, document: yaml.Node) -> str | None:

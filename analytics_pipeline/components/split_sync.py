@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from analytics_pipeline.components.sync_assets import build_sync_assets
 from analytics_pipeline.errors import DatasetFileInvalid
-from analytics_pipeline.settings import SOURCE_URL_VARIABLES, is_set, sample_is_in_charge, source_url
+from analytics_pipeline.settings import SOURCE_URL_VARIABLES, environment_value, sample_is_in_charge, source_url
 from analytics_pipeline.sync.spec import SplitSyncSpec, unknown_key_message
 
-_ENVIRONMENT_TEMPLATE = re.compile(r"\{\{[^}]*?\benv\.(\w+)")
+_ENVIRONMENT_TEMPLATE = re.compile(r"\{\{\s*env\.(\w+)\s*\}\}")
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +57,7 @@ class SplitSyncComponent(dg.Component):
         """
         written = attributes.model_extra or {} if attributes else {}
         _refuse_unset_variables(written, context)
-        rendered = context.resolution_context.resolve_value(written)
-        return cls(_checked_spec(rendered, context))
+        return cls(_checked_spec({key: _rendered(value) for key, value in written.items()}, context))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
         """The dataset's assets and job; none where it is switched off or has no source."""
@@ -74,8 +73,17 @@ def _has_source(variable: str) -> bool:
     return source_url(variable) is not None or (variable in SOURCE_URL_VARIABLES and sample_is_in_charge())
 
 
+def _rendered(value: object) -> object:
+    """A value with each `{{ env.X }}` filled in, and nothing else: full templates would rewrite SQL like '{{1,2}}'."""
+    if isinstance(value, str):
+        return _ENVIRONMENT_TEMPLATE.sub(lambda found: environment_value(found[1]) or "", value)
+    if isinstance(value, dict):
+        return {key: _rendered(item) for key, item in value.items()}
+    return value
+
+
 def _refuse_unset_variables(written: Mapping[str, object], context: dg.ComponentLoadContext) -> None:
-    """Dagster renders `{{ env.X }}` of a variable that is not set as the word None, in the middle of a query."""
+    """A query with a hole in it would be refused later, and less clearly."""
     problems = [
         (
             _line_of(key, context),
@@ -84,7 +92,7 @@ def _refuse_unset_variables(written: Mapping[str, object], context: dg.Component
         )
         for key, value in written.items()
         for variable in _ENVIRONMENT_TEMPLATE.findall(str(value))
-        if not is_set(variable)
+        if environment_value(variable) is None
     ]
     if problems:
         raise DatasetFileInvalid(str(_defs_file(context)), problems)
@@ -93,7 +101,7 @@ def _refuse_unset_variables(written: Mapping[str, object], context: dg.Component
 def _checked_spec(attributes: Mapping[str, object], context: dg.ComponentLoadContext) -> SplitSyncSpec:
     file = _defs_file(context)
     problems = [
-        (_line_of(key, context), key, unknown_key_message(key, SplitSyncSpec.model_fields))
+        (_line_of(key, context), "", unknown_key_message(key, SplitSyncSpec.model_fields))
         for key in attributes
         if key not in SplitSyncSpec.model_fields
     ]

@@ -163,7 +163,7 @@ def _half_spec(spec: SplitSyncSpec, half: Half) -> dg.AssetSpec:
         group_name=spec.name,
         owners=OWNERS,
         kinds={"postgres", "parquet"},
-        metadata={"source_variable": spec.url, "query": dg.MetadataValue.md(f"```sql\n{spec.query(half)}\n```")},
+        metadata={"source_variable": spec.url},
         skippable=True,
     )
 

@@ -47,11 +47,14 @@ class StoreBusy(StoreError):
 
 
 class DataFileMissing(StoreError):
-    """A commit listed a file that is not there with the size it was written with."""
+    """A file of the store is not there with the size it was written with."""
 
     def __init__(self, path: str, expected: int, found: int | None) -> None:
         state = "is missing" if found is None else f"has {found} bytes"
-        super().__init__(f"{path} {state}, {expected} bytes were written. The commit was refused; run the sync again.")
+        super().__init__(
+            f"{path} {state}, {expected} bytes were written. Nothing was committed. Refresh the dataset it belongs to, "
+            f"which reads its partition again; where several datasets are damaged, remove the store and sync anew."
+        )
 
 
 class OverlappingPartitions(StoreError):

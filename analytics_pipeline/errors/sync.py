@@ -98,3 +98,13 @@ class KeysDoNotJoin(SyncError):
     def __init__(self, column: str, types: Mapping[str, str]) -> None:
         found = " and ".join(f"{type_} in {table}" for table, type_ in types.items())
         super().__init__(f"{column} is {found}, so the halves cannot be joined. Cast one of them in its query.")
+
+
+class KeyInexact(SyncError):
+    """The column that joins the halves is a floating-point number, in which different keys can be equal."""
+
+    def __init__(self, column: str, table: str) -> None:
+        super().__init__(
+            f"{table}.{column} is stored as a floating-point number (as are numerics without precision), in which "
+            f"neighbouring keys fall together. Cast it in the query, to bigint, numeric(38,0) or text."
+        )

@@ -122,7 +122,9 @@ def table_sql(table: Table, layout: Layout) -> str:
         nothing = ", ".join(f"NULL::{type_} AS {identifier(name)}" for name, type_ in table.columns)
         return f"SELECT {nothing} WHERE false"
     return "\nUNION ALL\n".join(
-        f"SELECT {_projection(table.columns, written)} FROM read_parquet([{_paths(files, layout)}])"
+        # A folder named `city=Oslo` above the store would overwrite the column `city`, if DuckDB were to guess.
+        f"SELECT {_projection(table.columns, written)} "
+        f"FROM read_parquet([{_paths(files, layout)}], hive_partitioning = false)"
         for written, files in groups.items()
     )
 

@@ -222,5 +222,5 @@ def _prune(layout: Layout, current: int) -> None:
     """Forget versions of long ago, and catalogs of versions that were never claimed."""
     for folder in (layout.manifests, layout.catalogs):
         for path in folder.iterdir():
-            if path.stem.isdigit() and (int(path.stem) <= current - KEEP_VERSIONS or int(path.stem) > current):
+            if path.stem.isdecimal() and (int(path.stem) <= current - KEEP_VERSIONS or int(path.stem) > current):
                 path.unlink(missing_ok=True)

@@ -72,7 +72,7 @@ class Layout:
             manifests = [path for path in self.manifests.iterdir() if path.suffix == ".parquet"]
         except FileNotFoundError:
             raise StoreNotFound(str(self.root)) from None
-        return max((int(path.stem) for path in manifests if path.stem.isdigit()), default=0)
+        return max((int(path.stem) for path in manifests if path.stem.isdecimal()), default=0)
 
     def create(self) -> None:
         """Make the folders, after a check that the file system keeps the promises the store rests on.

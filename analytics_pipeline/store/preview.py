@@ -1,6 +1,6 @@
 """Preview: the store as it would be after a change, for what must be known before the commit.
 
-Belongs here: the next version's tables and views over published and staged files, in a DuckDB of this process alone.
+Belongs here: the next version's changed tables over published and staged files, in a DuckDB of this process alone.
 Does not: what is asked of it (checks and metadata belong to whoever makes the change).
 """
 
@@ -32,7 +32,7 @@ class Preview:
 
 @contextmanager
 def open_preview(layout: Layout, stage: Stage, current: Manifest, change: Change) -> Iterator[Preview]:
-    """The version that a commit of `change` would make if nobody else committed before.
+    """The tables of `change` as its commit would leave them if nobody else committed before.
 
     Raises:
         StoreError: the change cannot be applied; see `Manifest.after` and `create_views`.
@@ -40,8 +40,9 @@ def open_preview(layout: Layout, stage: Stage, current: Manifest, change: Change
     following = current.after(change, datetime.now(UTC))
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        tables = {name: _with_staged_paths(table, layout, stage, change) for name, table in following.tables.items()}
-        create_views(connection, replace(following, tables=tables), layout)
+        changed = [following.tables[table.name] for table in change.tables]
+        tables = {table.name: _with_staged_paths(table, layout, stage, change) for table in changed}
+        create_views(connection, replace(following, tables=tables, views={}), layout)
         yield Preview(connection)
 
 

@@ -9,6 +9,7 @@ nothing but the data files of its version.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -39,6 +40,7 @@ DEFAULT_MEMORY = "2GB"
 MAX_RESULT_BYTES = 1 << 30
 """Of one answer; DuckDB's own limit does not count the rows that leave it."""
 
+_FOLDER = "analytics-query-"
 _MAX_SPILL = "16GB"
 _BATCH_ROWS = 122_880
 _INTERRUPT_AGAIN = 0.05
@@ -60,7 +62,8 @@ class SqlSession:
     def __init__(self, layout: Layout, manifest: Manifest, *, memory_limit: str = DEFAULT_MEMORY) -> None:
         self.version = manifest.version
         self._files = [f"{layout.root}/{file.path}" for file in manifest.live_files]
-        folder = Path(tempfile.mkdtemp(prefix="analytics-query-"))
+        _remove_leavings()
+        folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
         self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
         try:
@@ -109,6 +112,8 @@ class SqlSession:
             ResultTooLarge: its rows take more than `MAX_RESULT_BYTES`.
             StaleReader: its version was swept while it ran.
         """
+        if not 0 < timeout <= threading.TIMEOUT_MAX:
+            raise QueryRefused(f"a timeout of {timeout} seconds")
         with self._connection.cursor() as cursor:
             cursor.execute("USE store")  # not inherited by a cursor
             query = checked_select(cursor, sql)
@@ -126,13 +131,31 @@ class SqlSession:
         return not all(Path(path).exists() for path in self._files)
 
 
+def _remove_leavings() -> None:
+    """Remove the folders of processes that were killed: what they spilled may be large."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*"):
+        owner = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if owner.isdecimal() and not _alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def _run(cursor: duckdb.DuckDBPyConnection, sql: str, params: Parameters) -> pa.Table:
     try:
         reader = cursor.sql(sql, params=params).to_arrow_reader(_BATCH_ROWS)  # execute() would copy every row once more
         return _within_limit(reader)
     except duckdb.PermissionException as error:
         raise QueryRefused(str(error).splitlines()[0]) from error
-    except (duckdb.Error, pa.ArrowException, RuntimeError, ValueError) as error:
+    except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, TypeError, ValueError) as error:
         raise QueryFailed(str(error)) from error
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analytics_pipeline.errors import StoreNotFound, StoreUnwritable
+from analytics_pipeline.errors import DataFileMissing, StaleReader, StoreNotFound, StoreUnwritable
 from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import exclusive
-from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.manifest import Change, DataFile, Manifest
 from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
 from analytics_pipeline.store.schema import checked_table_name
@@ -79,6 +79,24 @@ class Store:
         """The store as a commit of the change would make it; see `preview.open_preview`."""
         return open_preview(self.layout, stage, self.manifest(), change)
 
+    def damaged_partitions(self, table: str) -> frozenset[str]:
+        """Partitions of a table with a data file that is lost, or not as long as it was written."""
+        published = self.manifest().tables.get(table)
+        partitions = published.partitions.values() if published else ()
+        return frozenset(part.key for part in partitions if any(map(self._is_damaged, part.files)))
+
+    def _refuse_damage(self) -> None:
+        """Name a lost file: nobody swept it, and reopening would not help."""
+        for file in self.manifest().live_files:
+            if self._is_damaged(file):
+                raise DataFileMissing(str(self.root / file.path), file.bytes, None)
+
+    def _is_damaged(self, file: DataFile) -> bool:
+        try:
+            return (self.root / file.path).stat().st_size != file.bytes
+        except FileNotFoundError:
+            return True
+
     def sweep(self) -> commits.Swept:
         """Remove dead stages, files past their grace, and files that no version lists."""
         return commits.sweep(self.layout, self._grace)
@@ -95,7 +113,12 @@ class Store:
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, StaleReader: see `SqlSession.query`.
         """
         with self._newest_session() as session:
-            return session.query(sql, params, timeout)
+            try:
+                return session.query(sql, params, timeout)
+            except StaleReader:
+                if session.version == self.layout.newest_version():
+                    self._refuse_damage()
+                raise
 
     def close(self) -> None:
         """Let go of the cached session."""

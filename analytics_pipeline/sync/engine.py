@@ -128,7 +128,10 @@ class SyncJob:
         """
 
         def stale(snapshot: Snapshot, plan: HalfPlan, published: Table | None) -> frozenset[str]:
-            return stale_partitions(snapshot, plan, published, self._patience)
+            damaged = self.store.damaged_partitions(plan.table) & plan.bounds.keys()
+            if damaged:
+                self.log(f"{plan.table}: files of {', '.join(sorted(damaged))} are lost or cut; they are read again.")
+            return damaged | stale_partitions(snapshot, plan, published, self._patience)
 
         return self._run(_Wish(frozenset(Half), stale), now)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from analytics_pipeline.errors import (
     ColumnMissing,
     IncrementalColumnUnfit,
+    KeyInexact,
     KeysDoNotJoin,
     UnknownPartition,
     UnpartitionedSelection,
@@ -160,6 +161,9 @@ def plan_halves(
 def _check_keys(plans: Mapping[Half, HalfPlan]) -> None:
     """Text and numbers do not join; two sizes of integers do."""
     found = {plan.table: plan.schema.field(KEY).type for plan in plans.values()}
+    for table, type_ in found.items():
+        if pa.types.is_floating(type_):
+            raise KeyInexact(KEY, table)
     kinds = {"an integer" if pa.types.is_integer(type_) else str(type_) for type_ in found.values()}
     if len(kinds) > 1:
         raise KeysDoNotJoin(KEY, {table: str(type_) for table, type_ in found.items()})
@@ -189,6 +193,8 @@ def _plan(
     names = normalize.normalized_names(table, [column.name for column in columns], spec.normalize, spec.columns)
     if KEY not in names.values():
         raise ColumnMissing(table, KEY, "the halves are joined by it", names)
+    if spec.partition_column is not None and spec.partition_column not in names:
+        raise ColumnMissing(table, spec.partition_column, "it is the partition_column", names)
     rules = {column.name: rule_for(column) for column in columns}
     window_sql = _window_sql(spec, table, columns, windows)
     context = [

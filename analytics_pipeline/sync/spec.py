@@ -21,6 +21,8 @@ from analytics_pipeline.sync.windows import Grain
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _EARLIEST_YEAR = 1900
 _READS = re.compile(r"\s*(\(\s*)*(select|with|values|table)\b", re.IGNORECASE)
@@ -87,10 +89,10 @@ class SplitSyncSpec(BaseModel):
     partitions: Grain = Grain.DAILY
     start: Annotated[str | None, BeforeValidator(_as_text)] = None
     partition_column: str | None = None
-    sync_workers: int = Field(default=2, ge=1, le=64)
-    sync_chunk_size: int = Field(default=10_000, ge=100)
+    sync_workers: int = Field(default=2, ge=1, le=16)
+    sync_chunk_size: int = Field(default=10_000, ge=100, le=1_000_000)
     join: Literal["inner", "left"] = "inner"
-    query_timeout: int = Field(default=3600, ge=1)
+    query_timeout: int = Field(default=3600, ge=1, le=604_800)
     enabled: bool = True
 
     @model_validator(mode="before")
@@ -155,7 +157,7 @@ class SplitSyncSpec(BaseModel):
         if self.start is None:
             raise ValueError("start is required with incremental_column: the first day to mirror, such as 2026-01-01")
         try:
-            first = date.fromisoformat(self.start)
+            first = date.fromisoformat(self.start if _DAY.fullmatch(self.start) else "")
         except ValueError:
             raise ValueError("start is a day, such as 2026-01-01") from None
         if first.year < _EARLIEST_YEAR:
@@ -181,6 +183,8 @@ class SplitSyncSpec(BaseModel):
 
 def unknown_key_message(key: str, known: Mapping[str, object]) -> str:
     """A sentence about a key that does not exist, with the one that was probably meant."""
+    if not _KEY.fullmatch(key):  # it may be a connection string in the wrong place
+        return f"a key is a plain word; known keys: {', '.join(sorted(known))}"
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(sorted(known))}"
     return f"unknown key `{key}`: {hint}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import os
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from analytics_pipeline.components import load_datasets
+from analytics_pipeline.components.split_sync import _rendered
 from analytics_pipeline.errors import DatasetFileInvalid
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import Store
@@ -254,8 +257,39 @@ def test_the_environment_can_be_woven_into_a_query(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    write(folder, GOOD.replace("FROM orders", "FROM {{ env.SHOP_SCHEMA }}.orders"))
+    file = write(folder, GOOD.replace("FROM orders", "FROM {{ env.SHOP_SCHEMA }}.orders"))
+    load(package)
 
-    [node] = [node for node in load(package).resolve_asset_graph().asset_nodes if node.key.path == ["orders_dataset"]]
+    assert expected in str(_rendered(yaml.safe_load(file.read_text())["attributes"]))
 
-    assert expected in str(node.metadata["query"])
+
+def test_no_query_is_in_the_metadata_where_a_template_may_have_put_a_secret(package: str, folder: Path) -> None:
+    """Otherwise `{{ env.SOME_DB_URL }}` in a dblink call shows its password in the UI."""
+    write(folder, GOOD.replace("FROM orders", "FROM dblink('{{ env.ORDERS_DB_URL }}')"))
+    for node in load(package).resolve_asset_graph().asset_nodes:
+        assert PASSWORD not in str(node.metadata) + str(node.description)
+
+
+def test_sql_that_looks_like_a_template_stays_as_it_is(package: str, folder: Path) -> None:
+    """Otherwise an array literal, or a text in braces, becomes other SQL without a word."""
+    odd = "SELECT id AS dataset_id, placed_at, '{{1,2}}'::int[] AS a, '{# x #}{% y{{ z }}' AS b FROM orders"
+    write(folder, GOOD.replace("SELECT id AS dataset_id, placed_at, city, amount\n    FROM orders", odd))
+    load(package)
+    file = yaml.safe_load((folder / "orders" / "defs.yaml").read_text())
+    assert file["attributes"]["dataset_query"].strip() == odd
+    assert _rendered({"dataset_query": odd}) == {"dataset_query": odd}
+    assert _rendered("{{ env.ORDERS_DB_URL }}/{{env.ORDERS_DB_URL}}") == "/".join([os.environ[URL]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("  url: OTHER_DB_URL\n", "this key stands twice"),
+        (f"  timezone: !secret postgresql://bob:{PASSWORD}@h/db\n", "a tag"),
+        (f"  postgresql://bob:{PASSWORD}@h/db: 1\n", "a key is a plain word"),
+    ],
+)
+def test_what_yaml_allows_and_nobody_means_is_refused(package: str, folder: Path, line: str, told: str) -> None:
+    """Otherwise the last of two keys wins without a word, or Dagster quotes the line with its secret."""
+    write(folder, GOOD + line)
+    assert told in refusal(package)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -15,7 +17,7 @@ from analytics_pipeline.errors import (
     PartitionRefused,
     ViewsRefused,
 )
-from analytics_pipeline.store import Change, JoinView, Partition, Store, TableChange
+from analytics_pipeline.store import Change, JoinView, Partition, Store, TableChange, create_store
 from analytics_pipeline.store.schema import Column, merged_columns
 from analytics_pipeline_tests.store.scenario import DAY0, change_of, day, facts, publish, schema_of
 
@@ -285,3 +287,12 @@ def test_bounds_and_provenance_come_back_from_the_manifest(store: Store) -> None
     table = Store(store.layout).manifest().tables["facts"]
     assert table.partitions["k"] == partition
     assert table.metadata == {"n": [1.5]}
+
+
+def test_a_folder_that_looks_like_a_partition_overwrites_no_column(tmp_path: Path) -> None:
+    """DuckDB takes a folder named `label=x` above a file for a column, unless told not to."""
+    store = create_store(tmp_path / "label=wrong" / "store")
+    publish(store, {"facts": {"d0": [{"id": 1, "label": "right"}]}})
+    assert store.query("SELECT label FROM facts").rows() == [("right",)]
+    with duckdb.connect(str(store.layout.catalog), read_only=True) as plain:
+        assert plain.execute("SELECT label FROM facts").fetchall() == [("right",)]

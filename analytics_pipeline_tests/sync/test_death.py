@@ -221,7 +221,7 @@ def test_A8_others_open_and_read_the_store_during_a_sync(  # noqa: N802 - a find
         second = start(sync_and_tell, store.root, postgres_url, told[1])
         while not told[1].exists() or not told[1].read_text():
             assert second.is_alive()
-        assert told[1].read_text() == f"Waiting for process {first.pid}, which holds .demo.lock.\n"
+        assert told[1].read_text() == f"Waiting for process {first.pid}, which holds .dataset-demo.lock.\n"
     first.join()
     second.join()
     assert (first.exitcode, second.exitcode) == (0, 0)

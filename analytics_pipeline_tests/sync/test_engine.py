@@ -9,7 +9,14 @@ import adbc_driver_postgresql.dbapi as adbc
 import pytest
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import IncompatibleColumn, KeysDoNotJoin, SourceQueryRefused, SourceReadFailed
+from analytics_pipeline.errors import (
+    DataFileMissing,
+    IncompatibleColumn,
+    KeyInexact,
+    KeysDoNotJoin,
+    SourceQueryRefused,
+    SourceReadFailed,
+)
 from analytics_pipeline.store import Store, open_store
 from analytics_pipeline.sync.engine import Selection
 from analytics_pipeline.sync.postgres import snapshot
@@ -186,6 +193,33 @@ def test_a_source_column_may_be_named_like_the_one_that_travels_along(postgres_u
     job_of(store, postgres_url).refresh(now=NOW)
     assert published(store, 'SELECT DISTINCT "__hash" FROM demo_dataset') == [("mine",)]
     assert job_of(store, postgres_url).refresh(now=NOW).halves == {}
+
+
+def test_a_lost_or_cut_file_is_named_and_read_again(postgres_url: str, store: Store) -> None:
+    """Otherwise a damaged disk is told as a query that took too long, and no refresh ever looks again."""
+    fill(postgres_url)
+    job_of(store, postgres_url).refresh(now=NOW)
+    lost, cut = [file for file in store.manifest().live_files if "demo_dataset" in file.path][:2]
+    (store.root / lost.path).unlink()
+    (store.root / cut.path).write_bytes((store.root / cut.path).read_bytes()[:-1])
+    with pytest.raises(DataFileMissing, match=r"is missing.*Refresh the dataset"):
+        published(store, "SELECT * FROM demo_dataset")
+    told: list[str] = []
+    outcome = job_of(store, postgres_url, log=told.append).refresh(now=NOW)
+    assert len(outcome.halves[Half.DATASET].partitions) == 2
+    assert Half.RESULTS not in outcome.halves
+    assert published(store, "SELECT count(*) FROM demo_data") == [(5,)]
+    assert any("are lost or cut; they are read again" in line for line in told)
+
+
+@pytest.mark.parametrize("half", ["dataset_query", "results_query"])
+def test_a_key_that_would_be_inexact_is_refused(postgres_url: str, store: Store, half: str) -> None:
+    """Otherwise 9007199254740993 joins the record of 9007199254740992."""
+    fill(postgres_url)
+    table = {"dataset_query": "records", "results_query": "scores"}[half]
+    spec = spec_of(**{half: f"SELECT id::numeric AS id, created_at FROM {table}"})
+    with pytest.raises(KeyInexact, match=r"Cast it in the query"):
+        job_of(store, postgres_url, spec).refresh(now=NOW)
 
 
 def test_halves_that_cannot_be_joined_are_refused(postgres_url: str, store: Store) -> None:

@@ -194,7 +194,7 @@ def test_leaving_early_stops_the_query_and_closes_the_connections(postgres_url: 
 def test_leaving_before_the_first_row_stops_the_query_too(postgres_url: str) -> None:
     """Otherwise an interrupted sync leaves a sort running in the source."""
     query = "SELECT count(*) AS n FROM generate_series(1, 1000000000) AS g"
-    request = replace(whole(postgres_url, query), stall_timeout=0.3)
+    request = replace(whole(postgres_url, query), stall_timeout=0.3, patience=0.3)
     with (
         pytest.raises(SourceStalled, match=r"0\.3 s"),
         opened(postgres_url, query) as snapshot,

@@ -7,6 +7,7 @@ import struct
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -408,3 +409,13 @@ def test_an_extension_type_is_stored_as_its_text(postgres_url: str) -> None:
     for tier in (Tier.STREAM, Tier.CURSOR):
         table = read(postgres_url, "SELECT '[1,2.5]'::vector AS v, ARRAY['[1,2]'::vector, NULL] AS vs", tier)
         assert table.to_pylist() == [{"v": "[1,2.5]", "vs": ["[1,2]", None]}]
+
+
+@pytest.mark.parametrize("tier", [Tier.STREAM, Tier.CURSOR])
+def test_names_that_look_like_placeholders_are_names(postgres_url: str, tier: Tier) -> None:
+    """Otherwise a column with braces in its name becomes SQL that nobody wrote."""
+    names = ("{v}", "{seed}", "{guard}", "{list}")
+    columns = ", ".join(f"ARRAY[DATE '2024-01-01', NULL] AS \"{name}\"" for name in names)
+    table = read(postgres_url, f"SELECT {columns}", tier)
+    assert table.column_names == list(names)
+    assert table.to_pylist() == [{name: [date(2024, 1, 1), None] for name in names}]

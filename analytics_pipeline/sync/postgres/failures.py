@@ -37,7 +37,7 @@ from analytics_pipeline.errors import (
     SourceUnreachable,
 )
 
-DRIVER_ERRORS = (psycopg.Error, adbc_driver_manager.Error, pa.ArrowException, OSError)
+DRIVER_ERRORS = (psycopg.Error, adbc_driver_manager.Error, pa.ArrowException, OSError, UnicodeError)
 ARRAY_GUARD = "analytics_pipeline: more than one dimension in "
 """What the SQL of an array column makes Postgres complain about; see `types`."""
 
@@ -72,7 +72,7 @@ def source_of(url: SecretStr) -> Source:
     """
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(url.get_secret_value()).items()}
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         raise InvalidSourceUrl from None
     host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port") or "5432"
     user = parts.get("user") or "default"
@@ -87,7 +87,7 @@ def scrub(text: str, url: SecretStr) -> str:
     secret = url.get_secret_value()
     try:
         parts = conninfo_to_dict(secret)
-    except psycopg.Error:
+    except (psycopg.Error, UnicodeError):
         parts = {}
     passwords = [str(parts[key]) for key in ("password", "sslpassword", "passfile") if parts.get(key)]
     passwords += re.findall(r"://[^:/@]*:([^@]*)@", secret)
@@ -110,7 +110,8 @@ def translated(url: SecretStr) -> Iterator[None]:
 
 def source_error(error: Exception, url: SecretStr) -> SourceError:
     """The failure of either driver, told apart and scrubbed."""
-    source, text = source_of(url), scrub(str(error), url)
+    source, raw = source_of(url), str(error)
+    text = scrub(raw, url)
     detail, state = _first_line(text), sqlstate(error)
     guarded = _GUARDED.search(detail) if state == _INVALID_TEXT else None
     if guarded:
@@ -121,7 +122,7 @@ def source_error(error: Exception, url: SecretStr) -> SourceError:
     if state is not None:
         return SourceReadFailed(str(source), detail)
     for pattern, build in _BY_TEXT:
-        if pattern.search(text):
+        if pattern.search(raw):  # a short password would be scrubbed out of the words to look for
             return build(str(source), detail)
     return SourceReadFailed(str(source), detail)
 
@@ -176,7 +177,7 @@ _BY_STATE: tuple[tuple[Callable[[str], bool], _Build], ...] = (
 # Failures before a session exists carry no SQLSTATE, only libpq's and the server's sentences.
 _BY_TEXT: tuple[tuple[re.Pattern[str], _Build], ...] = (
     (
-        re.compile(r"translate host name|resolve host|Name or service not known|nodename nor servname"),
+        re.compile(r"translate host name|resolve host|service not known|nodename nor servname|label empty or too long"),
         lambda source, _detail: SourceHostUnknown(source),
     ),
     (

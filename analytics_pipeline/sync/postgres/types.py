@@ -9,6 +9,7 @@ infinities and far years, flattens nested arrays, and gives some types as opaque
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from analytics_pipeline.sync.postgres.sql import quote_literal
 LAST_MICROSECOND = "294247-01-10 04:00:54.775806"
 """The last timestamp of int64 microseconds since 1970; DuckDB keeps the very last number for its infinity."""
 
+_PLACEHOLDER = re.compile(r"\{v\}|\{guard\}")
 _VARHDRSZ = 4
 _WIDEST_DECIMAL = 38
 _MONEY = pa.decimal128(23, 4)
@@ -53,7 +55,7 @@ class ColumnRule:
 
     def hashed(self, seed: int) -> str:
         """SQL over alias q for the value's hash."""
-        return _fill(self.hash_template.replace("{seed}", str(seed)), self.value)
+        return _fill(self.hash_template.replace("{seed}", str(seed)), self.value, self.name)
 
 
 @dataclass(frozen=True)
@@ -142,22 +144,23 @@ RULES: dict[str, _Form] = {
 def rule_for(column: SourceColumn) -> ColumnRule:
     """The rule for one described column; every type has one, at the least its text."""
     value = q_column(column.name)
-    form = _array(column, column.element, value) if column.element else _scalar(column)
+    form = _array(column.element) if column.element else _scalar(column)
     return ColumnRule(
         name=column.name,
         source_type=column.spelled,
         arrow_type=form.arrow,
-        expression=_fill(form.sql, value),
-        cursor_expression=_fill(form.cursor_sql, value),
+        expression=_fill(form.sql, value, column.name),
+        cursor_expression=_fill(form.cursor_sql, value, column.name),
         cursor_wire_type=form.cursor_wire,
         value=value,
         hash_template=form.hashed,
     )
 
 
-def _fill(template: str, value: str) -> str:
-    """Names and literals in a template may hold braces: no str.format."""
-    return template.replace("{v}", value)
+def _fill(template: str, value: str, name: str) -> str:
+    """Put a value, and the name that an error is to tell, into a template, in one pass: either may hold braces."""
+    filled = {"{v}": value, "{guard}": quote_literal(ARRAY_GUARD + name)}
+    return _PLACEHOLDER.sub(lambda found: filled[found[0]], template)
 
 
 def _scalar(column: SourceColumn) -> _Form:
@@ -182,35 +185,34 @@ def _numeric(typmod: int) -> _Form:
     return _text("NULLIF({v}, 'NaN')::text", pa.decimal128(digits, scale), _NUMERIC_HASH)
 
 
-def _array(column: SourceColumn, element: SourceColumn, value: str) -> _Form:
+def _array(element: SourceColumn) -> _Form:
     inner = _text() if element.element else _scalar(element)
-    value = f"({value})[:]"  # a slice starts at 1: ADBC refuses other lower bounds
-    guard = _dimension_guard(column.name)
     return _Form(
         arrow=pa.list_(inner.arrow),
         wire=pa.list_(inner.wire),
-        sql=guard.replace("{list}", _elementwise(inner.sql, value)),
+        sql=_guarded_list(_elementwise(inner.sql)),
         cursor_wire=pa.list_(inner.cursor_wire),
-        cursor_sql=guard.replace("{list}", _elementwise(inner.cursor_sql, value)),
+        cursor_sql=_guarded_list(_elementwise(inner.cursor_sql)),
         hashed=_TEXT_HASH,
     )
 
 
-def _elementwise(sql: str, value: str) -> str:
+def _elementwise(sql: str) -> str:
+    value = "({v})[:]"  # a slice starts at 1: ADBC refuses other lower bounds
     if sql == "{v}":
         return value
     if sql in ("{v}::text", "{v}::int8"):
         return f"{value}{sql.removeprefix('{v}')}[]"
     # Not in FROM: there, unnest takes composites apart into their columns.
     unnested = f"(SELECT unnest({value}) AS v, generate_subscripts({value}, 1) AS i) AS u"
-    return f"CASE WHEN {value} IS NOT NULL THEN ARRAY(SELECT {_fill(sql, 'u.v')} FROM {unnested} ORDER BY u.i) END"
+    each = sql.replace("{v}", "u.v")
+    return f"CASE WHEN {value} IS NOT NULL THEN ARRAY(SELECT {each} FROM {unnested} ORDER BY u.i) END"
 
 
-def _dimension_guard(name: str) -> str:
+def _guarded_list(sql: str) -> str:
     """A list of lists cannot be told from its flattening: stop the read and name the column.
 
     array_dims makes the message depend on the row, or the planner would evaluate the failing cast at once.
     """
-    message = quote_literal(ARRAY_GUARD + name)
-    stop = f"({message} || left(array_dims({{v}}), 0))::bool"
-    return f"CASE WHEN CASE WHEN array_ndims({{v}}) > 1 THEN {stop} ELSE true END THEN {{list}} END"
+    stop = "({guard} || left(array_dims({v}), 0))::bool"
+    return f"CASE WHEN CASE WHEN array_ndims({{v}}) > 1 THEN {stop} ELSE true END THEN {sql} END"
