@@ -112,7 +112,7 @@ class SqlSession:
             ResultTooLarge: its rows take more than `MAX_RESULT_BYTES`.
             StaleReader: its version was swept while it ran.
         """
-        if not 0 < timeout <= threading.TIMEOUT_MAX:
+        if not 0 <= timeout <= threading.TIMEOUT_MAX:
             raise QueryRefused(f"a timeout of {timeout} seconds")
         with self._connection.cursor() as cursor:
             cursor.execute("USE store")  # not inherited by a cursor
