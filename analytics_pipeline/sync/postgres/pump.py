@@ -18,7 +18,7 @@ import pyarrow as pa
 
 T = TypeVar("T")
 
-_DEPTH_PER_READER = 2
+_DEPTH_PER_READER = 8  # MiB each: a row group is written while these wait
 _CANCEL_EVERY = 0.2
 
 
