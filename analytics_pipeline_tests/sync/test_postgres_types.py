@@ -6,7 +6,7 @@ import re
 import struct
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 
@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from analytics_pipeline.errors import MultidimensionalArray
+from analytics_pipeline.sync.postgres.describe import describe
 from analytics_pipeline.sync.postgres.readers import Tier
+from analytics_pipeline.sync.postgres.types import rule_for
 from analytics_pipeline_tests.sync.postgres_reading import execute, read, rules_of
 
 TEXTS = (
@@ -373,10 +375,14 @@ DIFFERENT = (
 @pytest.mark.parametrize(
     ("sql", "one", "other"), DIFFERENT, ids=[f"{case[0]} {case[1]} {case[2]}" for case in DIFFERENT]
 )
-def test_a_hash_tells_apart_what_equality_does_not(postgres_url: str, sql: str, one: str, other: str) -> None:
+@pytest.mark.parametrize("server", [17, 18])
+def test_a_hash_tells_apart_what_equality_does_not(
+    postgres_url: str, sql: str, one: str, other: str, server: int
+) -> None:
     """Otherwise an update from 1.0 to 1.00 is never mirrored."""
-    query = f"SELECT {{}}::{sql} AS v"
-    (rule,) = rules_of(postgres_url, query.format("NULL"))
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        (column,) = describe(connection, f"SELECT NULL::{sql} AS v")
+    rule = rule_for(replace(column, server=server))
     hashed = f"coalesce({rule.hashed(1)}, -1)"
     with psycopg.connect(postgres_url) as connection:
         found = [

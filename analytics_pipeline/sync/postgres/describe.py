@@ -41,6 +41,7 @@ class SourceColumn:
         oid: of the type; compare it only within one server.
         spelled: as format_type() writes it, e.g. numeric(10,2).
         typname: its bare name; `builtin` tells whether it is PostgreSQL's own type of that name.
+        server: the server's major version.
         element: of an array, its element's type; `element.name` is this column's name.
     """
 
@@ -51,6 +52,7 @@ class SourceColumn:
     typname: str
     kind: TypeKind
     builtin: bool
+    server: int
     element: SourceColumn | None = None
 
 
@@ -182,4 +184,5 @@ def _column(connection: psycopg.Connection, name: str, oid: int, typmod: int) ->
     found, modifier, spelled, typname, typtype, builtin, element = row
     kind = TypeKind.ARRAY if element is not None else _KINDS[typtype]
     inner = None if element is None else _column(connection, name, element, modifier)
-    return SourceColumn(name, found, modifier, spelled, typname, kind, builtin, inner)
+    server = connection.info.server_version // 10_000
+    return SourceColumn(name, found, modifier, spelled, typname, kind, builtin, server, inner)

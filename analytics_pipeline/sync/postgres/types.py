@@ -23,6 +23,7 @@ LAST_MICROSECOND = "294247-01-10 04:00:54.775806"
 """The last timestamp of int64 microseconds since 1970; DuckDB keeps the very last number for its infinity."""
 
 _PLACEHOLDER = re.compile(r"\{v\}|\{guard\}")
+_NAMED_HASHES = 18
 _VARHDRSZ = 4
 _WIDEST_DECIMAL = 38
 _MONEY = pa.decimal128(23, 4)
@@ -141,6 +142,16 @@ RULES: dict[str, _Form] = {
 """Built-in types with a rule of their own, by pg_type.typname; numeric, arrays and composites are built below."""
 
 
+_HASHES_OF_18 = {
+    "bytea": "hashbyteaextended({v}, {seed})",
+    "date": "hashdateextended({v}, {seed})",
+    "time": "hashbyteaextended(time_send({v}), {seed})",
+    "timestamp": "hashbyteaextended(timestamp_send({v}), {seed})",
+    "timestamptz": "hashbyteaextended(timestamptz_send({v}), {seed})",
+}
+"""What PostgreSQL 18 gave a name, at half the cost. So an upgrade to it reads everything once more."""
+
+
 def rule_for(column: SourceColumn) -> ColumnRule:
     """The rule for one described column; every type has one, at the least its text."""
     value = q_column(column.name)
@@ -153,8 +164,14 @@ def rule_for(column: SourceColumn) -> ColumnRule:
         cursor_expression=_fill(form.cursor_sql, value, column.name),
         cursor_wire_type=form.cursor_wire,
         value=value,
-        hash_template=form.hashed,
+        hash_template=_hash_of(column, form),
     )
+
+
+def _hash_of(column: SourceColumn, form: _Form) -> str:
+    if column.server < _NAMED_HASHES or not column.builtin:
+        return form.hashed
+    return _HASHES_OF_18.get(column.typname, form.hashed)
 
 
 def _fill(template: str, value: str, name: str) -> str:
