@@ -22,7 +22,7 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_pipeline.errors import CommitFailed, CommitUnconfirmed, DataFileMissing, VersionTaken
+from analytics_pipeline.errors import CommitFailed, CommitUnconfirmed, DataFileMissing, StoreUnwritable, VersionTaken
 from analytics_pipeline.store.catalog import build_catalog, publish_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import locked
@@ -79,7 +79,7 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
         StoreBusy, StoreUnwritable: the commit lock cannot be had.
         StoreError: see `Manifest.after` and `build_catalog`.
     """
-    with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
+    with _held(layout):
         current = load_manifest(layout)
         following = current.after(change, datetime.now(UTC))
         try:
@@ -96,7 +96,7 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
 
 def refresh_catalog(layout: Layout) -> Manifest:
     """Rebuild the catalog from the newest manifest: after a crash before it was written, a loss, or a move."""
-    with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
+    with _held(layout):
         current = load_manifest(layout)
         _place_catalog(layout, current)
         publish_catalog(layout, current.version)
@@ -108,7 +108,7 @@ def sweep(layout: Layout, grace: timedelta) -> Swept:
 
     Files are moved into `tables/` only under the lock that is held here, so an unlisted one belongs to nobody alive.
     """
-    with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
+    with _held(layout):
         stages = sweep_stages(layout)
         current = load_manifest(layout)
         orphans = _remove_unlisted(layout, current)  # first: the next steps need room on the disk
@@ -150,6 +150,20 @@ def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
         fsync_path(folder)
     if folders:
         fsync_path(layout.tables)
+
+
+@contextmanager
+def _held(layout: Layout) -> Iterator[None]:
+    """Hold the commit lock. Its file may be open to a user who may not change the folders around it.
+
+    Raises:
+        StoreBusy: another process kept it.
+        StoreUnwritable: this user may not write the store.
+    """
+    with locked(layout.commit_lock, timeout=LOCK_TIMEOUT):
+        if not os.access(layout.staging, os.W_OK):
+            raise StoreUnwritable(str(layout.root))
+        yield
 
 
 def _give_back(layout: Layout, stage: Stage, change: Change) -> None:
