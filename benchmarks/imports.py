@@ -23,12 +23,14 @@ STATEMENTS = {
 
 
 def seconds(statement: str) -> float:
+    """Wall time of a fresh process that runs a statement."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)
     return time.perf_counter() - began
 
 
 def main() -> None:
+    """Measure, print, and write the section `imports` of docs/benchmarks.md."""
     measured: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     for _ in range(RUNS):  # in turns, so that a slow moment of the machine hits all of them
         for name, statement in STATEMENTS.items():
