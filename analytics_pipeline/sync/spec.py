@@ -25,6 +25,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _EARLIEST_YEAR = 1900
+_AUTO_LOAD = "auto_load"
 _READS = re.compile(r"\s*(\(\s*)*(select|with|values|table)\b", re.IGNORECASE)
 
 
@@ -33,6 +34,20 @@ class Half(StrEnum):
 
     DATASET = "dataset"
     RESULTS = "results"
+
+
+class FingerprintKind(StrEnum):
+    """By what a changed partition is told from an unchanged one."""
+
+    CHECKSUM = "checksum"
+    XMIN = "xmin"
+
+
+class SyncMode(StrEnum):
+    """Who starts the first sync: the code location when it comes up, or a person."""
+
+    STARTUP = "startup"
+    MANUAL = "manual"
 
 
 class Epoch(StrEnum):
@@ -46,6 +61,21 @@ class Epoch(StrEnum):
 def _as_text(value: object) -> object:
     """YAML reads an unquoted 2026-01-01 as a date."""
     return value.isoformat() if isinstance(value, (date, datetime)) else value
+
+
+def _as_names(value: object) -> object:
+    """One name may stand without brackets."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _of_halves(value: object) -> object:
+    """Refuse what is no mapping of halves here, in words: pydantic's own speak of enums."""
+    if not isinstance(value, Mapping) or not {str(key) for key in value} <= set(Half):
+        raise ValueError("is given for each half: write `dataset:` and `results:` below it")
+    return value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 
 
 class SplitSyncSpec(BaseModel):
@@ -64,11 +94,20 @@ class SplitSyncSpec(BaseModel):
         timezone: where days begin; required where the incremental column has no time zone of its own.
         partitions: length of a partition.
         start: first day of the first partition; required with an incremental column.
+        fingerprint: `checksum` hashes every value of every row; `xmin` hashes Postgres's row versions, far cheaper,
+            where each query is a plain projection of one ordinary table.
+        source_table: that table, for each half; only with `xmin`.
+        primary_key: columns of a half's query that no two of its rows may share; checked before every commit.
         partition_column: splits one read into parallel ranges.
         sync_workers: how many ranges.
         sync_chunk_size: rows a fetch of the slowest read tier.
         join: whether results without their dataset row stay in the view.
         query_timeout: seconds that one query may take in Postgres.
+        refresh_interval_minutes: of the schedule; 0 for none.
+        sync_mode: `startup` fills an empty store as soon as the code location runs; `auto_load: true` says the same.
+        watch: start a refresh as soon as the source has changed.
+        visible_metrics: metrics that the summary counts; None for all.
+        filter_columns: further columns of the store whose distinct values the metadata lists.
         enabled: false leaves published data alone and makes no assets.
 
     Source of the fields: the settings of the store that this project follows; see docs/datasets.md.
@@ -88,11 +127,19 @@ class SplitSyncSpec(BaseModel):
     timezone: str | None = None
     partitions: Grain = Grain.DAILY
     start: Annotated[str | None, BeforeValidator(_as_text)] = None
+    fingerprint: FingerprintKind = FingerprintKind.CHECKSUM
+    source_table: Annotated[Mapping[Half, str], BeforeValidator(_of_halves)] = Field(default_factory=dict)
+    primary_key: Annotated[Mapping[Half, Names], BeforeValidator(_of_halves)] = Field(default_factory=dict)
     partition_column: str | None = None
     sync_workers: int = Field(default=2, ge=1, le=16)
     sync_chunk_size: int = Field(default=10_000, ge=100, le=1_000_000)
     join: Literal["inner", "left"] = "inner"
     query_timeout: int = Field(default=3600, ge=1, le=604_800)
+    refresh_interval_minutes: int = Field(default=0, ge=0, le=525_600)
+    sync_mode: SyncMode = SyncMode.STARTUP
+    watch: bool = False
+    visible_metrics: Names | None = None
+    filter_columns: Names = ()
     enabled: bool = True
 
     @model_validator(mode="before")
@@ -100,8 +147,10 @@ class SplitSyncSpec(BaseModel):
     def _suggest_known_keys(cls, values: object) -> object:
         if isinstance(values, dict):
             for key in values:
-                if key not in cls.model_fields:
-                    raise ValueError(unknown_key_message(str(key), cls.model_fields))
+                if key not in cls.keys():
+                    raise ValueError(unknown_key_message(str(key), cls.keys()))
+            if _AUTO_LOAD in values:
+                return _without_auto_load(values)
         return values
 
     @field_validator("name")
@@ -167,6 +216,22 @@ class SplitSyncSpec(BaseModel):
             raise ValueError("hourly partitions are hours of UTC: drop timezone, or use daily partitions")
         return self
 
+    @model_validator(mode="after")
+    def _tables_of_row_versions(self) -> SplitSyncSpec:
+        if self.fingerprint is FingerprintKind.CHECKSUM and self.source_table:
+            raise ValueError("source_table only means something with `fingerprint: xmin`: add that, or remove it")
+        missing = [half.value for half in Half if not self.source_table.get(half, "").strip()]
+        if self.fingerprint is FingerprintKind.XMIN and missing:
+            raise ValueError(
+                f"fingerprint: xmin needs the table of each half: add {' and '.join(missing)} to source_table"
+            )
+        return self
+
+    @classmethod
+    def keys(cls) -> Mapping[str, object]:
+        """Every key that may be written."""
+        return {**cls.model_fields, _AUTO_LOAD: None}
+
     def query(self, half: Half) -> str:
         """The query of a half."""
         return self.dataset_query if half is Half.DATASET else self.results_query
@@ -179,6 +244,14 @@ class SplitSyncSpec(BaseModel):
     def view(self) -> str:
         """The published JOIN view; also its asset's key."""
         return f"{self.name}_data"
+
+
+def _without_auto_load(values: Mapping[str, object]) -> Mapping[str, object]:
+    """`auto_load` in the words of `sync_mode`."""
+    rest = {key: value for key, value in values.items() if key != _AUTO_LOAD}
+    if not isinstance(values[_AUTO_LOAD], bool):
+        raise ValueError("auto_load is true or false; `sync_mode: startup` says the same as true")  # noqa: TRY004
+    return {"sync_mode": SyncMode.STARTUP if values[_AUTO_LOAD] else SyncMode.MANUAL} | rest
 
 
 def unknown_key_message(key: str, known: Mapping[str, object]) -> str:
