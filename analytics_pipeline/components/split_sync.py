@@ -101,9 +101,9 @@ def _refuse_unset_variables(written: Mapping[str, object], context: dg.Component
 def _checked_spec(attributes: Mapping[str, object], context: dg.ComponentLoadContext) -> SplitSyncSpec:
     file = _defs_file(context)
     problems = [
-        (_line_of(key, context), "", unknown_key_message(key, SplitSyncSpec.keys()))
+        (_line_of(key, context), "", unknown_key_message(key, SplitSyncSpec.known_keys()))
         for key in attributes
-        if key not in SplitSyncSpec.keys()
+        if key not in SplitSyncSpec.known_keys()
     ]
     if problems:
         raise DatasetFileInvalid(str(file), problems)

@@ -147,8 +147,8 @@ class SplitSyncSpec(BaseModel):
     def _suggest_known_keys(cls, values: object) -> object:
         if isinstance(values, dict):
             for key in values:
-                if key not in cls.keys():
-                    raise ValueError(unknown_key_message(str(key), cls.keys()))
+                if key not in cls.known_keys():
+                    raise ValueError(unknown_key_message(str(key), cls.known_keys()))
             if _AUTO_LOAD in values:
                 return _without_auto_load(values)
         return values
@@ -228,7 +228,7 @@ class SplitSyncSpec(BaseModel):
         return self
 
     @classmethod
-    def keys(cls) -> Mapping[str, object]:
+    def known_keys(cls) -> Mapping[str, object]:
         """Every key that may be written."""
         return {**cls.model_fields, _AUTO_LOAD: None}
 
