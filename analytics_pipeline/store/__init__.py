@@ -8,15 +8,16 @@ from analytics_pipeline.store.commit import Swept
 from analytics_pipeline.store.files import PartitionedWriter
 from analytics_pipeline.store.manifest import (
     Change,
-    DataFile,
     JoinView,
     JsonObject,
     JsonValue,
     Manifest,
-    Partition,
+    Metadata,
+    Replace,
     Table,
     TableChange,
 )
+from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.reader import Parameters
 from analytics_pipeline.store.schema import Column
 from analytics_pipeline.store.stage import Stage
@@ -30,9 +31,11 @@ __all__ = [
     "JsonObject",
     "JsonValue",
     "Manifest",
+    "Metadata",
     "Parameters",
     "Partition",
     "PartitionedWriter",
+    "Replace",
     "Stage",
     "Store",
     "Swept",

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from analytics_pipeline.errors import ViewsRefused
 from analytics_pipeline.store.layout import Layout, fsync_path
-from analytics_pipeline.store.manifest import DataFile, JoinView, Manifest, Table
+from analytics_pipeline.store.manifest import JoinView, Manifest, Table
+from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.schema import Column, Columns, identifier, literal
 
 STORAGE_VERSION = "v1.5.0"
@@ -86,10 +87,10 @@ def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifes
     connection.execute(
         "CREATE TABLE target._store_metadata (table_name VARCHAR, metadata JSON, updated_at TIMESTAMPTZ)"
     )
-    for table in manifest.tables.values():
+    for name, metadata in manifest.metadata.items():
         connection.execute(
             "INSERT INTO target._store_metadata VALUES (?, ?, ?)",
-            [table.name, json.dumps(table.metadata, allow_nan=False), manifest.committed_at],
+            [name, json.dumps(metadata.value, allow_nan=False), metadata.updated_at],
         )
     connection.execute(_PARTITIONS_SQL)
     rows = [

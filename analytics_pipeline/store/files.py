@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analytics_pipeline.store.layout import fsync_path
-from analytics_pipeline.store.manifest import DataFile
+from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.schema import Columns, checked_table_name, columns_of
 
 ROW_GROUP_ROWS = 122_880

@@ -8,73 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import datetime
+from enum import StrEnum, auto
 from types import MappingProxyType
 from typing import TypeAlias
 
-from analytics_pipeline.errors import OverlappingPartitions, PartitionRefused
+from analytics_pipeline.errors import PartitionRefused
+from analytics_pipeline.store.partition import DataFile, Partition, check_window, in_order, refuse_overlap
 from analytics_pipeline.store.schema import Columns, checked_table_name, merged_columns
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 JsonObject: TypeAlias = Mapping[str, JsonValue]
 
-_EARLIEST = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class DataFile:
-    """One immutable Parquet file: path relative to the store's root, its size, the columns it was written with."""
-
-    path: str
-    rows: int
-    bytes: int
-    columns: Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Partition:
-    """What is published of one partition, and what it was in the source when it was read.
-
-    Args:
-        key: the partition's name, unique in its table.
-        lower: start of its half-open window, UTC; None for a partition that is not a window.
-        upper: end of the window, exclusive.
-        files: none where the source had no row.
-        fingerprint: comparable summary of the source's content at the read; None where none was taken.
-        spec_hash: identity of the rules by which it was read.
-        sync_id: the sync that wrote it.
-        synced_at: time of the commit's preparation, UTC.
-    """
-
-    key: str
-    lower: datetime | None
-    upper: datetime | None
-    files: tuple[DataFile, ...]
-    fingerprint: str | None
-    spec_hash: str
-    sync_id: str
-    synced_at: datetime
-
-    @property
-    def rows(self) -> int:
-        """Rows in all files."""
-        return sum(file.rows for file in self.files)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes in all files."""
-        return sum(file.bytes for file in self.files)
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A published table: its columns, its partitions by key, and what was computed about it at the commit."""
+    """A published table: its columns, and its partitions by key, in order of time."""
 
     name: str
     columns: Columns
     partitions: Mapping[str, Partition] = field(default_factory=lambda: MappingProxyType({}))
-    metadata: JsonObject = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def files(self) -> Iterator[DataFile]:
@@ -122,6 +75,25 @@ class Retired:
 
 
 @dataclass(frozen=True, slots=True)
+class Metadata:
+    """What was computed about a table or view, and the time of the commit that brought it."""
+
+    value: JsonObject
+    updated_at: datetime
+
+
+class Replace(StrEnum):
+    """How far a change of a table reaches."""
+
+    PARTITIONS = auto()
+    """The given partitions replace those of the same key; the others stay."""
+    TABLE = auto()
+    """The given partitions are all that the table has afterwards."""
+    TABLE_AND_COLUMNS = auto()
+    """As `TABLE`, and the given columns replace the published ones, even if incompatible."""
+
+
+@dataclass(frozen=True, slots=True)
 class TableChange:
     """What a commit does to one table.
 
@@ -129,25 +101,28 @@ class TableChange:
         name: the table.
         columns: columns of the new files.
         partitions: replaced or added, each whole.
-        rebuild: partitions not given are dropped.
-        adopt_columns: `columns` replace the published ones, even if incompatible; only together with `rebuild`.
-        metadata: replaces the table's metadata; None keeps it.
+        replace: what becomes of partitions and columns that are not given.
     """
 
     name: str
     columns: Columns
     partitions: Sequence[Partition]
-    rebuild: bool = False
-    adopt_columns: bool = False
-    metadata: JsonObject | None = None
+    replace: Replace = Replace.PARTITIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one commit does: all of it, or nothing."""
+    """What one commit does: all of it, or nothing.
+
+    Args:
+        tables: what becomes of their partitions.
+        views: added, or replaced by name.
+        metadata: of tables and views, by name; that of other names stays.
+    """
 
     tables: Sequence[TableChange] = ()
     views: Sequence[JoinView] = ()
+    metadata: Mapping[str, JsonObject] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def files(self) -> Iterator[DataFile]:
@@ -163,6 +138,7 @@ class Manifest:
     committed_at: datetime | None = None
     tables: Mapping[str, Table] = field(default_factory=lambda: MappingProxyType({}))
     views: Mapping[str, JoinView] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, Metadata] = field(default_factory=lambda: MappingProxyType({}))
     retired: tuple[Retired, ...] = ()
 
     @property
@@ -174,7 +150,7 @@ class Manifest:
         """The next version.
 
         Raises:
-            NameRefused: a table or view name is not a plain identifier.
+            NameRefused: the name of a table, view or metadata is not a plain identifier.
             IncompatibleColumn: new files do not fit a table's published columns.
             OverlappingPartitions: two partitions of a table would claim the same time.
             PartitionRefused: a partition's window is none, or its key is given twice.
@@ -184,10 +160,12 @@ class Manifest:
             name = checked_table_name(table_change.name)
             tables[name] = _changed_table(tables.get(name), table_change)
         views = dict(self.views) | {checked_table_name(view.name): view for view in change.views}
+        metadata = dict(self.metadata)
+        metadata |= {checked_table_name(name): Metadata(value, now) for name, value in change.metadata.items()}
         kept = {file.path for table in tables.values() for file in table.files}
         retired = tuple(item for item in self.retired if item.path not in kept)
         gone = tuple(Retired(f.path, f.bytes, now) for f in self.live_files if f.path not in kept)
-        return Manifest(self.version + 1, now, tables, views, retired + gone)
+        return Manifest(self.version + 1, now, tables, views, metadata, retired + gone)
 
     def without_retired(self, paths: Iterable[str], now: datetime) -> Manifest:
         """The next version, with some retired files forgotten."""
@@ -201,35 +179,13 @@ def _changed_table(published: Table | None, change: TableChange) -> Table:
     for partition in change.partitions:
         if partition.key in new:
             raise PartitionRefused(change.name, partition.key, "is given twice in one commit")
-        _check_window(change.name, partition)
+        check_window(change.name, partition)
         new[partition.key] = partition
-    if published is None or change.adopt_columns:
+    if published is None or change.replace is Replace.TABLE_AND_COLUMNS:
         columns = change.columns
     else:
         columns = merged_columns(change.name, published.columns, change.columns)
-    partitions = new if published is None or change.rebuild else dict(published.partitions) | new
-    metadata = change.metadata
-    if metadata is None:
-        metadata = published.metadata if published else {}
-    ordered = sorted(partitions.values(), key=lambda p: (p.lower is None, p.lower or _EARLIEST, p.key))
-    _refuse_overlap(change.name, ordered)
-    return Table(change.name, columns, {partition.key: partition for partition in ordered}, metadata)
-
-
-def _check_window(table: str, partition: Partition) -> None:
-    lower, upper = partition.lower, partition.upper
-    if lower is None and upper is None:
-        return
-    if lower is None or upper is None:
-        raise PartitionRefused(table, partition.key, "has only one of its two bounds")
-    if lower.tzinfo is None or upper.tzinfo is None:
-        raise PartitionRefused(table, partition.key, "has a bound without time zone")
-    if lower >= upper:
-        raise PartitionRefused(table, partition.key, f"ends ({upper}) before it begins ({lower})")
-
-
-def _refuse_overlap(table: str, ordered: Sequence[Partition]) -> None:
-    windows = [(p.lower, p.upper, p.key) for p in ordered if p.lower is not None and p.upper is not None]
-    for (_, end, earlier), (begin, _, later) in pairwise(windows):
-        if begin < end:
-            raise OverlappingPartitions(table, earlier, later)
+    kept = published.partitions if published and change.replace is Replace.PARTITIONS else {}
+    ordered = in_order({**kept, **new}.values())
+    refuse_overlap(change.name, ordered)
+    return Table(change.name, columns, {partition.key: partition for partition in ordered})

@@ -18,10 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import ManifestUnreadable, StoreFormatUnknown
-from analytics_pipeline.store.manifest import DataFile, JoinView, JsonValue, Manifest, Partition, Retired, Table
+from analytics_pipeline.store.manifest import JoinView, JsonValue, Manifest, Metadata, Retired, Table
+from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.schema import Column, Columns
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 kept the metadata of each table with the table."""
+
 _META_KEY = b"analytics_pipeline"
 _MOMENT = pa.timestamp("us", "UTC")
 _FIELDS: list[tuple[str, pa.DataType]] = [
@@ -67,10 +70,13 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
                 "name": table.name,
                 "columns": [list(column) for column in table.columns],
                 "file_columns": [[list(column) for column in columns] for columns in known],
-                "metadata": table.metadata,
             }
         )
     meta["tables"] = tables
+    meta["metadata"] = {
+        name: {"value": metadata.value, "updated_at": metadata.updated_at.isoformat()}
+        for name, metadata in manifest.metadata.items()
+    }
     rows.extend((*(None,) * 9, item.path, None, item.bytes, None, item.retired_at) for item in manifest.retired)
     arrays = [pa.array([row[i] for row in rows], type=column.type) for i, column in enumerate(_SCHEMA)]
     schema = _SCHEMA.with_metadata({_META_KEY: json.dumps(meta, allow_nan=False).encode()})
@@ -119,7 +125,20 @@ def read_manifest(path: Path) -> Manifest:
     by_table = {name: list(group) for name, group in groupby(listed, key=itemgetter(_TABLE))}
     tables = {table["name"]: _read_table(table, by_table.get(table["name"], ())) for table in meta["tables"]}
     views = {view["name"]: JoinView(**view) for view in meta["views"]}
-    return Manifest(meta["version"], datetime.fromisoformat(meta["committed_at"]), tables, views, retired)
+    committed_at = datetime.fromisoformat(meta["committed_at"])
+    return Manifest(meta["version"], committed_at, tables, views, _read_metadata(meta), retired)
+
+
+def _read_metadata(meta: dict[str, Any]) -> dict[str, Metadata]:
+    if meta["format"] == 1:
+        committed_at = datetime.fromisoformat(meta["committed_at"])
+        return {
+            table["name"]: Metadata(table["metadata"], committed_at) for table in meta["tables"] if table["metadata"]
+        }
+    return {
+        name: Metadata(of_name["value"], datetime.fromisoformat(of_name["updated_at"]))
+        for name, of_name in meta["metadata"].items()
+    }
 
 
 def _read_table(meta: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> Table:
@@ -134,4 +153,4 @@ def _read_table(meta: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> Table:
         )
         _, _, lower, upper, _, fingerprint, spec_hash, sync_id, synced_at = of_partition[0][:_FILE]
         partitions[key] = Partition(key, lower, upper, files, fingerprint, spec_hash, sync_id, synced_at)
-    return Table(meta["name"], tuple(Column(*column) for column in meta["columns"]), partitions, meta["metadata"])
+    return Table(meta["name"], tuple(Column(*column) for column in meta["columns"]), partitions)

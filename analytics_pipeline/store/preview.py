@@ -15,7 +15,8 @@ import duckdb
 
 from analytics_pipeline.store.catalog import create_views
 from analytics_pipeline.store.layout import Layout
-from analytics_pipeline.store.manifest import Change, DataFile, Manifest, Table
+from analytics_pipeline.store.manifest import Change, Manifest, Table
+from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.stage import Stage
 
 

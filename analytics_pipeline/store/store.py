@@ -21,7 +21,8 @@ from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import exclusive
-from analytics_pipeline.store.manifest import Change, DataFile, Manifest
+from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
 from analytics_pipeline.store.schema import checked_table_name

@@ -21,6 +21,7 @@ from analytics_pipeline.errors import SourceError, StoreError
 from analytics_pipeline.store import (
     Change,
     Manifest,
+    Replace,
     Stage,
     Store,
     Table,
@@ -72,7 +73,11 @@ class _Wish:
 
     halves: frozenset[Half]
     choose: Callable[[Snapshot, HalfPlan, Table | None], frozenset[str]]
-    adopt_columns: bool = False
+    whole: Replace = Replace.TABLE
+
+    def replaces(self, read: HalfRead) -> Replace:
+        """How far the change of a half reaches."""
+        return self.whole if read.whole else Replace.PARTITIONS
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ class SyncJob:
         def everything(_snapshot: Snapshot, plan: HalfPlan, _published: Table | None) -> frozenset[str]:
             return frozenset(plan.bounds)
 
-        return self._run(_Wish(frozenset(Half), everything, adopt_columns=True), now)
+        return self._run(_Wish(frozenset(Half), everything, whole=Replace.TABLE_AND_COLUMNS), now)
 
     @property
     def _patience(self) -> float:
@@ -251,8 +256,7 @@ class SyncJob:
                 read.plan.table,
                 columns_of(read.plan.schema),
                 read.partitions,
-                rebuild=read.whole,
-                adopt_columns=wish.adopt_columns,
+                replace=wish.replaces(read),
             )
             for read in reads
         ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from analytics_pipeline.store import Change, JoinView, Manifest, Partition, Stage, Store, TableChange
+from analytics_pipeline.store import Change, JoinView, Manifest, Partition, Replace, Stage, Store, TableChange
 
 DAY0 = datetime(2024, 1, 1, tzinfo=UTC)
 Row = Mapping[str, object]
@@ -34,7 +34,7 @@ def change_of(
     partitions: Mapping[str, Sequence[Row]],
     *,
     schema: pa.Schema = FACTS,
-    rebuild: bool = False,
+    replace: Replace = Replace.PARTITIONS,
 ) -> TableChange:
     """Write rows through a stage and describe them; a key `d<n>` is the day n, any other has no window."""
     writer = stage.writer(table, schema)
@@ -45,7 +45,7 @@ def change_of(
     for key in partitions:
         lower, upper = day(int(key[1:])) if key[:1] == "d" and key[1:].isdigit() else (None, None)
         made.append(Partition(key, lower, upper, tuple(files.get(key, ())), None, "spec", "sync", DAY0))
-    return TableChange(table, writer.columns, made, rebuild=rebuild)
+    return TableChange(table, writer.columns, made, replace=replace)
 
 
 def publish(
@@ -53,13 +53,13 @@ def publish(
     tables: Mapping[str, Mapping[str, Sequence[Row]]],
     *,
     schema: pa.Schema = FACTS,
-    rebuild: bool = False,
+    replace: Replace = Replace.PARTITIONS,
     views: Sequence[JoinView] = (),
 ) -> Manifest:
     """Commit rows: table → partition → rows."""
     with store.stage(f"sync-{store.manifest().version}-{len(tables)}") as stage:
         changes = [
-            change_of(stage, name, partitions, schema=schema, rebuild=rebuild) for name, partitions in tables.items()
+            change_of(stage, name, partitions, schema=schema, replace=replace) for name, partitions in tables.items()
         ]
         return store.commit(stage, Change(changes, views))
 

@@ -11,14 +11,20 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from analytics_pipeline.store import Change, JoinView, create_store, open_store
+from analytics_pipeline.store import Change, JoinView, Replace, create_store, open_store
 from analytics_pipeline_tests.store.scenario import change_of, facts, files_listed, files_on_disk
 
 TABLES = ("facts", "notes", "extras")
 ROWS = st.lists(st.integers(0, 9), max_size=4)
 KEYS = st.sampled_from(["d0", "d1", "d2", "d7", "late", "a/b ä"])
 PARTITIONS = st.dictionaries(KEYS, ROWS, max_size=4)
-CHANGES = st.dictionaries(st.sampled_from(TABLES), st.tuples(PARTITIONS, st.booleans()), min_size=1, max_size=3)
+REACH = st.sampled_from([Replace.PARTITIONS, Replace.TABLE])
+CHANGES = st.dictionaries(
+    st.sampled_from(TABLES),
+    st.tuples(PARTITIONS, st.sampled_from([Replace.PARTITIONS, Replace.TABLE])),
+    min_size=1,
+    max_size=3,
+)
 JOIN = JoinView("joined", "facts", "notes", "id", "note", "inner")
 
 
@@ -37,15 +43,15 @@ class StoreIsADictionary(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     @rule(changes=CHANGES)
-    def commit(self, changes: dict[str, tuple[dict[str, list[int]], bool]]) -> None:
+    def commit(self, changes: dict[str, tuple[dict[str, list[int]], Replace]]) -> None:
         """Several tables at once; some replace partitions, some are rebuilt."""
         self.commits += 1
         with self.store.stage(f"sync-{self.commits}") as stage:
             made = []
-            for table, (partitions, rebuild) in changes.items():
+            for table, (partitions, replace) in changes.items():
                 rows = {key: facts(*ids) for key, ids in partitions.items()}
-                made.append(change_of(stage, table, rows, rebuild=rebuild))
-                self.model[table] = ({} if rebuild else self.model.get(table, {})) | partitions
+                made.append(change_of(stage, table, rows, replace=replace))
+                self.model[table] = partitions if replace is Replace.TABLE else self.model.get(table, {}) | partitions
             self.store.commit(stage, Change(made, [JOIN]))
 
     @rule()

@@ -556,9 +556,7 @@ def test_catalog_is_read_only_and_carries_its_bookkeeping(store: Store) -> None:
     """Partitions and their age are asked by SQL, by people who never see a manifest."""
     with store.stage("one") as stage:
         change = change_of(stage, "facts", {"d0": facts(1, 2), "d1": []})
-        store.commit(
-            stage, Change([type(change)("facts", change.columns, change.partitions, metadata={"n": [1, "ä"]})])
-        )
+        store.commit(stage, Change([change], metadata={"facts": {"n": [1, "ä"]}}))
     assert store.layout.catalog.stat().st_mode & 0o777 == 0o444
     partitions = store.query("SELECT table_name, partition_key, row_count, files FROM _store_partitions ORDER BY 2")
     assert partitions.rows() == [("facts", "d0", 2, 1), ("facts", "d1", 0, 0)]

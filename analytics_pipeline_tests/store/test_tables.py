@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analytics_pipeline.errors import (
@@ -17,7 +19,17 @@ from analytics_pipeline.errors import (
     PartitionRefused,
     ViewsRefused,
 )
-from analytics_pipeline.store import Change, JoinView, Partition, Store, TableChange, create_store
+from analytics_pipeline.store import (
+    Change,
+    JoinView,
+    JsonObject,
+    Metadata,
+    Partition,
+    Replace,
+    Store,
+    TableChange,
+    create_store,
+)
 from analytics_pipeline.store.schema import Column, merged_columns
 from analytics_pipeline_tests.store.scenario import DAY0, change_of, day, facts, publish, schema_of
 
@@ -179,9 +191,8 @@ def test_rebuild_that_adopts_columns_replaces_types_and_partitions(store: Store)
     changed = schema_of(id=pa.string())
     with store.stage("rebuild") as stage:
         made = change_of(stage, "facts", {"d5": [{"id": "a"}]}, schema=changed)
-        store.commit(
-            stage, Change([TableChange("facts", made.columns, made.partitions, rebuild=True, adopt_columns=True)])
-        )
+        adopting = TableChange("facts", made.columns, made.partitions, Replace.TABLE_AND_COLUMNS)
+        store.commit(stage, Change([adopting]))
     assert store.query("SELECT * FROM facts").rows(named=True) == [{"id": "a"}]
 
 
@@ -282,11 +293,54 @@ def test_bounds_and_provenance_come_back_from_the_manifest(store: Store) -> None
     offset = datetime(2024, 3, 1, 1, 2, 3, 4, UTC)
     partition = Partition("k", offset, offset + timedelta(days=1), (), "print", "hash", "sync-1", offset)
     with store.stage("meta") as stage:
-        made = TableChange("facts", tuple(Column(*c) for c in [("id", "BIGINT")]), [partition], metadata={"n": [1.5]})
+        made = TableChange("facts", tuple(Column(*c) for c in [("id", "BIGINT")]), [partition])
         store.commit(stage, Change([made]))
-    table = Store(store.layout).manifest().tables["facts"]
-    assert table.partitions["k"] == partition
-    assert table.metadata == {"n": [1.5]}
+    assert Store(store.layout).manifest().tables["facts"].partitions["k"] == partition
+
+
+def test_metadata_belongs_to_a_name_and_outlives_what_is_committed_of_others(store: Store) -> None:
+    """A rebuild of one half must not lose what people read about the other and the view."""
+    join = JoinView("joined", "facts", "notes", "id", "note", "inner")
+    with store.stage("first") as stage:
+        made = [change_of(stage, name, {"d0": facts(1)}) for name in ("facts", "notes")]
+        stated: dict[str, JsonObject] = {"facts": {"n": [1.5]}, "notes": {"n": 2}, "joined": {"n": None}}
+        first = store.commit(stage, Change(made, [join], stated))
+    with store.stage("second") as stage:
+        made = [change_of(stage, "facts", {"d0": facts(1)}, replace=Replace.TABLE)]
+        second = store.commit(stage, Change(made, metadata={"facts": {"n": 3}}))
+    metadata = Store(store.layout).manifest().metadata
+    assert {name: stated.value for name, stated in metadata.items()} == {
+        "facts": {"n": 3},
+        "notes": {"n": 2},
+        "joined": {"n": None},
+    }
+    assert [metadata[name].updated_at for name in ("facts", "notes", "joined")] == [
+        second.committed_at,
+        first.committed_at,
+        first.committed_at,
+    ]
+    asked = "SELECT table_name, metadata->>'$.n', updated_at FROM _store_metadata ORDER BY 1"
+    assert store.query(asked).rows() == [
+        ("facts", "3", second.committed_at),
+        ("joined", None, first.committed_at),
+        ("notes", "2", first.committed_at),
+    ]
+
+
+def test_a_manifest_of_format_1_is_read(store: Store) -> None:
+    """A store of the version before must open after an upgrade, with all it knew."""
+    publish(store, {"facts": {"d0": facts(1)}, "notes": {"d0": facts(2)}})
+    path = store.layout.manifest_of(1)
+    rows = pq.read_table(path)
+    meta = json.loads(rows.schema.metadata[b"analytics_pipeline"])
+    del meta["metadata"]
+    meta["format"] = 1
+    meta["tables"][0]["metadata"], meta["tables"][1]["metadata"] = {"n": 1}, {}
+    former = rows.select([name for name in rows.column_names if name not in {"file_begin", "file_of"}])
+    pq.write_table(former.replace_schema_metadata({b"analytics_pipeline": json.dumps(meta).encode()}), path)
+    manifest = Store(store.layout).manifest()
+    assert manifest.metadata == {"facts": Metadata({"n": 1}, store.manifest().committed_at or DAY0)}
+    assert manifest.tables == store.manifest().tables
 
 
 def test_a_folder_that_looks_like_a_partition_overwrites_no_column(tmp_path: Path) -> None:
