@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 
 from analytics_pipeline.partitions import partitions_of
-from analytics_pipeline.sync.plan import geometry_of, windows_of
 from analytics_pipeline_tests.components.scenario import spec
 
 MOMENTS = [
@@ -42,7 +41,7 @@ def test_keys_and_bounds_are_those_of_the_engine(grain: str, start: str, timezon
     assert partitions is not None
     with dg.partition_loading_context(now):
         keys = partitions.get_partition_keys()
-    windows = windows_of(orders, now)
+    windows = orders.windows(now)
 
     assert keys == [window.key for window in windows]
     for window in (windows[0], windows[len(windows) // 2], windows[-1]):
@@ -54,4 +53,4 @@ def test_without_incremental_column_there_are_no_partitions() -> None:
     orders = spec(incremental_column=None, start=None)
 
     assert partitions_of(orders) is None
-    assert geometry_of(orders) is None
+    assert orders.geometry is None

@@ -39,6 +39,7 @@ from analytics_pipeline.errors.source import (
 from analytics_pipeline.errors.store import (
     CommitFailed,
     CommitUnconfirmed,
+    DataFileDamaged,
     DataFileMissing,
     FilesystemUnfit,
     IncompatibleColumn,
@@ -46,6 +47,7 @@ from analytics_pipeline.errors.store import (
     NameRefused,
     OverlappingPartitions,
     PartitionRefused,
+    PartitionsMoved,
     QueryFailed,
     QueryRefused,
     QueryTimedOut,
@@ -67,6 +69,7 @@ from analytics_pipeline.errors.sync import (
     ColumnMissing,
     ColumnNamesClash,
     DatasetFileInvalid,
+    DuplicateKeys,
     IncrementalColumnUnfit,
     KeyInexact,
     KeysDoNotJoin,
@@ -75,7 +78,9 @@ from analytics_pipeline.errors.sync import (
     SyncError,
     UnknownPartition,
     UnpartitionedSelection,
+    UnstableQuery,
     ViewMissing,
+    XminUnfit,
 )
 
 __all__ = [
@@ -84,8 +89,10 @@ __all__ = [
     "ColumnNamesClash",
     "CommitFailed",
     "CommitUnconfirmed",
+    "DataFileDamaged",
     "DataFileMissing",
     "DatasetFileInvalid",
+    "DuplicateKeys",
     "FilesystemUnfit",
     "IncompatibleColumn",
     "IncrementalColumnUnfit",
@@ -98,6 +105,7 @@ __all__ = [
     "OverlappingPartitions",
     "PartitionRefused",
     "PartitionsDisagree",
+    "PartitionsMoved",
     "QueryFailed",
     "QueryRefused",
     "QueryTimedOut",
@@ -138,8 +146,10 @@ __all__ = [
     "SyncError",
     "UnknownPartition",
     "UnpartitionedSelection",
+    "UnstableQuery",
     "UnsupportedColumnType",
     "VersionTaken",
     "ViewMissing",
     "ViewsRefused",
+    "XminUnfit",
 ]

@@ -5,7 +5,11 @@ Belongs here: what `analytics_pipeline.store` refuses or cannot do. Does not: wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from analytics_pipeline.errors.base import AnalyticsError
+
+_SHOWN_KEYS = 5
 
 
 class StoreError(AnalyticsError):
@@ -57,6 +61,16 @@ class DataFileMissing(StoreError):
         )
 
 
+class DataFileDamaged(StoreError):
+    """A file of the store has the size it was written with, but another content."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(
+            f"{path} cannot be read: {detail}. Nothing was changed. Run the rebuild job of the dataset it belongs to, "
+            f"or restore a backup; and see to the disk."
+        )
+
+
 class OverlappingPartitions(StoreError):
     """Two partitions of one table claim the same time."""
 
@@ -72,6 +86,18 @@ class PartitionRefused(StoreError):
 
     def __init__(self, table: str, key: str, reason: str) -> None:
         super().__init__(f"{table}: partition {key!r} {reason}. The commit was refused.")
+
+
+class PartitionsMoved(StoreError):
+    """Partitions that a change was made for have changed meanwhile."""
+
+    def __init__(self, table: str, keys: Sequence[str]) -> None:
+        self.table = table
+        self.keys = tuple(keys)
+        shown = ", ".join(keys[:_SHOWN_KEYS]) + (", …" if len(keys) > _SHOWN_KEYS else "")
+        super().__init__(
+            f"{table}: another commit changed {shown} after this one had looked at it. Nothing was committed; run it again."
+        )
 
 
 class ViewsRefused(StoreError):

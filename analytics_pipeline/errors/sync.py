@@ -5,7 +5,7 @@ Belongs here: what `analytics_pipeline.sync` and the dataset files refuse. Does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from analytics_pipeline.errors.base import AnalyticsError
 
@@ -58,6 +58,29 @@ class PartitionsDisagree(SyncError):
         )
 
 
+class UnstableQuery(SyncError):
+    """A query gives another answer each time it is asked, though nothing changed."""
+
+    def __init__(self, table: str, keys: Sequence[str], reasons: Sequence[str]) -> None:
+        shown = ", ".join(keys[:10]) + (f" and {len(keys) - 10} more" if len(keys) > 10 else "")  # noqa: PLR2004
+        cause = f"The likely cause: {'; '.join(reasons)}." if reasons else "Its cause is not known."
+        super().__init__(
+            f"{table}: two reads of one snapshot gave different rows (partitions {shown}), so it would be read again "
+            f"for ever. {cause} Make the query give the same answer each time: no random(), a total ORDER BY before "
+            f"LIMIT and in window functions, sums of numeric instead of float. The store is unchanged."
+        )
+
+
+class DuplicateKeys(SyncError):
+    """Rows of the source share a key that the spec declares to be unique."""
+
+    def __init__(self, table: str, columns: Sequence[str], keys: int, examples: Sequence[str]) -> None:
+        super().__init__(
+            f"{table}: {keys:,} keys ({', '.join(columns)}) have several rows, such as {'; '.join(examples)}. Nothing "
+            f"was committed. Correct the source or its query, or the primary_key in the dataset's defs.yaml."
+        )
+
+
 class UnpartitionedSelection(SyncError):
     """Single partitions were asked for of a dataset that has none."""
 
@@ -107,4 +130,14 @@ class KeyInexact(SyncError):
         super().__init__(
             f"{table}.{column} is stored as a floating-point number (as are numerics without precision), in which "
             f"neighbouring keys fall together. Cast it in the query, to bigint, numeric(38,0) or text."
+        )
+
+
+class XminUnfit(SyncError):
+    """Row versions cannot stand for the rows of a query."""
+
+    def __init__(self, table: str, reason: str) -> None:
+        super().__init__(
+            f"`fingerprint: xmin` is not possible for source_table {table!r}: {reason}. Set `fingerprint: checksum`, or "
+            f"select plain columns of one ordinary table."
         )

@@ -18,6 +18,7 @@ from analytics_pipeline.store.manifest import (
     TableChange,
 )
 from analytics_pipeline.store.partition import DataFile, Partition
+from analytics_pipeline.store.preview import Preview
 from analytics_pipeline.store.reader import Parameters
 from analytics_pipeline.store.schema import Column
 from analytics_pipeline.store.stage import Stage
@@ -35,6 +36,7 @@ __all__ = [
     "Parameters",
     "Partition",
     "PartitionedWriter",
+    "Preview",
     "Replace",
     "Stage",
     "Store",

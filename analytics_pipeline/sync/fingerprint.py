@@ -3,7 +3,8 @@
 Belongs here: the SQL that hashes a row or sums up a query, the sums, the identity of the rules (`spec_hash`).
 Does not: reading rows (`postgres`), deciding what to do about a difference (`engine`).
 
-A fingerprint is the number of rows and the sum of their hashes modulo 2^64: independent of order, the same whether
+A checksum hashes every value of a row; xmin hashes the row's version, which Postgres keeps, and is far cheaper. A
+fingerprint is the number of rows and the sum of their hashes modulo 2^64: independent of order, the same whether
 Postgres sums up a grouped query or we sum up what travels with the rows of a read. A sum, because an exclusive or
 cancels equal rows in pairs.
 """
@@ -17,28 +18,43 @@ from dataclasses import dataclass
 
 from analytics_pipeline.sync.postgres.sql import subselect
 from analytics_pipeline.sync.postgres.types import ColumnRule
+from analytics_pipeline.sync.spec import FingerprintKind
 
 _MODULUS = 2**64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fingerprint:
-    """Rows of a partition and the sum of their hashes.
+    """Rows of a partition and the sums of their hashes.
 
     Args:
         rows: how many.
-        total: sum of the rows' hashes, modulo 2^64.
+        totals: the sum of the rows' hashes, modulo 2^64, of each kind that was taken.
     """
 
-    rows: int = 0
-    total: int = 0
+    rows: int
+    totals: Mapping[FingerprintKind, int]
 
-    def plus(self, rows: int, total: int) -> Fingerprint:
+    @classmethod
+    def nothing(cls, kinds: Iterable[FingerprintKind]) -> Fingerprint:
+        """Of no rows."""
+        return cls(0, dict.fromkeys(kinds, 0))
+
+    def plus(self, rows: int, totals: Mapping[FingerprintKind, int]) -> Fingerprint:
         """The fingerprint after more rows."""
-        return Fingerprint(self.rows + rows, (self.total + total) % _MODULUS)
+        summed = {kind: (total + totals[kind]) % _MODULUS for kind, total in self.totals.items()}
+        return Fingerprint(self.rows + rows, summed)
+
+    def of(self, kind: FingerprintKind) -> Fingerprint:
+        """This kind alone."""
+        return Fingerprint(self.rows, {kind: self.totals[kind]})
+
+    def is_in(self, published: str | None) -> bool:
+        """Whether a published fingerprint, which may be of several kinds, says the same of every kind of this one."""
+        return set(str(self).split()) <= set((published or "").split())
 
     def __str__(self) -> str:
-        return f"checksum:{self.rows}:{self.total:016x}"
+        return " ".join(f"{kind.value}:{self.rows}:{total:016x}" for kind, total in self.totals.items())
 
 
 def row_hash(rules: Sequence[ColumnRule]) -> str:
@@ -54,13 +70,11 @@ def row_hash(rules: Sequence[ColumnRule]) -> str:
     return f"hashint4extended(0, {' # '.join(columns)})"
 
 
-def grouped_query(query: str, bucket: str, hashed: str, where: str | None = None) -> str:
-    """The SELECT that gives each window's start, rows and sum of hashes, in one pass."""
+def grouped_query(query: str, bucket: str, hashes: Sequence[str], where: str | None = None) -> str:
+    """The SELECT that gives each window's bucket, rows and sum of each hash, in one pass."""
     condition = f" WHERE {where}" if where else ""
-    return (
-        f"SELECT {bucket} AS bucket, count(*) AS row_count, sum(({hashed})::numeric)::text AS total "
-        f"FROM {subselect(query)}{condition} GROUP BY 1"
-    )
+    totals = "".join(f", sum(({hashed})::numeric)::text" for hashed in hashes)
+    return f"SELECT {bucket} AS bucket, count(*){totals} FROM {subselect(query)}{condition} GROUP BY 1"
 
 
 def spec_hash(rules: Mapping[str, ColumnRule], names: Mapping[str, str], context: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,16 +26,21 @@ from analytics_pipeline.errors import (
 from analytics_pipeline.sync import normalize
 from analytics_pipeline.sync.fingerprint import row_hash, spec_hash
 from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
+from analytics_pipeline.sync.postgres.projection import Projection, plain_projection
+from analytics_pipeline.sync.postgres.row_version import xmin_hash
 from analytics_pipeline.sync.postgres.sql import column as q_column
+from analytics_pipeline.sync.postgres.sql import quote_identifier
+from analytics_pipeline.sync.postgres.traits import QueryTraits, query_traits
 from analytics_pipeline.sync.postgres.types import ColumnRule, rule_for
-from analytics_pipeline.sync.routing import HASH, Cut
-from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.windows import REST, WHOLE, ColumnKind, Geometry, Window, WindowSql
+from analytics_pipeline.sync.routing import HASHES, Cut
+from analytics_pipeline.sync.spec import FingerprintKind, Half, SplitSyncSpec
+from analytics_pipeline.sync.windows import REST, WHOLE, ColumnKind, Window, WindowSql
 
 KEY = "dataset_id"
 """The column by which the halves are joined, after normalisation."""
 
 _KINDS = {"timestamptz": ColumnKind.TIMESTAMPTZ, "timestamp": ColumnKind.TIMESTAMP, "date": ColumnKind.DATE}
+_VERSION = "__xmin"
 _INTEGERS = frozenset({"int2", "int4", "int8"})
 
 
@@ -60,10 +65,12 @@ class HalfPlan:
     Args:
         half: which one.
         table: its published table.
-        query: the user's.
+        query: the user's; for row versions, the same rows with their versions.
         rules: of the columns, in order.
         names: store name of each source column.
         windows: SQL of the partitions; None for an unpartitioned table.
+        hashes: SQL that gives a row's hash, of each kind that is kept; the first one tells what changed.
+        traits: of the user's query.
         spec_hash: identity of all of this.
     """
 
@@ -73,7 +80,19 @@ class HalfPlan:
     rules: Sequence[ColumnRule]
     names: Mapping[str, str]
     windows: WindowSql | None
+    hashes: Mapping[FingerprintKind, str]
+    traits: QueryTraits
     spec_hash: str
+
+    @property
+    def doubts(self) -> Sequence[str]:
+        """Why two reads of one snapshot might differ; each connection of it has a now() of its own."""
+        return (*self.traits.volatile, *self.traits.ordered_cut, *self.traits.time_dependent)
+
+    @property
+    def kind(self) -> FingerprintKind:
+        """By what changes are found."""
+        return next(iter(self.hashes))
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -93,14 +112,9 @@ class HalfPlan:
         return self.windows.bucket if self.windows else "NULL::int4"
 
     @property
-    def hashed(self) -> str:
-        """SQL that gives a row's hash."""
-        return row_hash(self.rules)
-
-    @property
     def travelling_rules(self) -> Sequence[ColumnRule]:
-        """The columns to read: the stored ones, then the hash."""
-        return (*self.rules, _integer_rule(HASH, self.hashed))
+        """The columns to read: the stored ones, then the hashes."""
+        return (*self.rules, *(_integer_rule(HASHES[kind], sql) for kind, sql in self.hashes.items()))
 
     @cached_property
     def cut(self) -> Cut:
@@ -117,19 +131,6 @@ class HalfPlan:
     def selecting(self, keys: frozenset[str]) -> str | None:
         """The condition for the rows of some partitions; None where that is every row."""
         return self.windows.selecting(keys) if self.windows else None
-
-
-def geometry_of(spec: SplitSyncSpec) -> Geometry | None:
-    """How a dataset's time is cut; None for unpartitioned tables."""
-    if spec.incremental_column is None or spec.start is None:
-        return None
-    return Geometry(spec.partitions, date.fromisoformat(spec.start), spec.timezone or "UTC")
-
-
-def windows_of(spec: SplitSyncSpec, until: datetime) -> list[Window]:
-    """The windows of a dataset as of a moment; none where it is not partitioned."""
-    geometry = geometry_of(spec)
-    return geometry.windows(until) if geometry else []
 
 
 def plan_halves(
@@ -152,8 +153,11 @@ def plan_halves(
     """
     described = {half: describe(connection, spec.query(half)) for half in Half}
     _check_renames(spec, described)
-    windows = windows_of(spec, until)
-    plans = {half: _plan(spec, half, columns, windows, source) for half, columns in described.items()}
+    windows = spec.windows(until)
+    plans = {
+        half: _plan(spec, _rows_of(spec, half, connection), columns, windows, source)
+        for half, columns in described.items()
+    }
     _check_keys(plans)
     return plans
 
@@ -186,30 +190,69 @@ def checked_keys(spec: SplitSyncSpec, keys: frozenset[str], plan: HalfPlan) -> f
     return keys
 
 
+class _Rows(NamedTuple):
+    """How the rows of a half are asked for, and told apart."""
+
+    half: Half
+    query: str
+    traits: QueryTraits
+    version: str | None
+    identity: tuple[str, ...]
+
+
+def _rows_of(spec: SplitSyncSpec, half: Half, connection: psycopg.Connection) -> _Rows:
+    query = spec.query(half)
+    traits = query_traits(connection, query)
+    if spec.fingerprint is FingerprintKind.CHECKSUM:
+        return _Rows(half, query, traits, None, ())
+    projection = plain_projection(connection, query, spec.source_table[half])
+    version = xmin_hash(connection.info.server_version, q_column(_VERSION))
+    return _Rows(half, _with_versions(projection), traits, version, ("xmin", *projection.identity))
+
+
+def _with_versions(projection: Projection) -> str:
+    """The same rows as the user's query, with what Postgres keeps of each row's last writer."""
+    columns = [
+        f"t.{quote_identifier(column)} AS {quote_identifier(name)}" for name, column in projection.columns.items()
+    ]
+    table = f"{quote_identifier(projection.schema)}.{quote_identifier(projection.table)}"
+    return f"SELECT {', '.join(columns)}, t.xmin AS {quote_identifier(_VERSION)} FROM ONLY {table} AS t"
+
+
 def _plan(
-    spec: SplitSyncSpec, half: Half, columns: Sequence[SourceColumn], windows: Sequence[Window], source: str
+    spec: SplitSyncSpec, rows: _Rows, columns: Sequence[SourceColumn], windows: Sequence[Window], source: str
 ) -> HalfPlan:
+    half = rows.half
     table = spec.table(half)
     names = normalize.normalized_names(table, [column.name for column in columns], spec.normalize, spec.columns)
     if KEY not in names.values():
         raise ColumnMissing(table, KEY, "the halves are joined by it", names)
     if spec.partition_column is not None and spec.partition_column not in names:
         raise ColumnMissing(table, spec.partition_column, "it is the partition_column", names)
+    for name in spec.primary_key.get(half, ()):
+        if name not in names:
+            raise ColumnMissing(table, name, "it is in the primary_key", names)
     rules = {column.name: rule_for(column) for column in columns}
+    hashes = {FingerprintKind.CHECKSUM: row_hash(tuple(rules.values()))}
+    if rows.version is not None:
+        hashes = {FingerprintKind.XMIN: rows.version} | hashes
     window_sql = _window_sql(spec, table, columns, windows)
     context = [
         spec.query(half),
         source,
         str(normalize.VERSION),
         repr((window_sql.column, window_sql.kind, window_sql.geometry)) if window_sql else "",
+        *rows.identity,
     ]
     return HalfPlan(
         half=half,
         table=table,
-        query=spec.query(half),
+        query=rows.query,
         rules=tuple(rules.values()),
         names=names,
         windows=window_sql,
+        hashes=hashes,
+        traits=rows.traits,
         spec_hash=spec_hash(rules, names, context),
     )
 
@@ -224,7 +267,7 @@ def _check_renames(spec: SplitSyncSpec, described: Mapping[Half, Sequence[Source
 def _window_sql(
     spec: SplitSyncSpec, table: str, columns: Sequence[SourceColumn], windows: Sequence[Window]
 ) -> WindowSql | None:
-    geometry = geometry_of(spec)
+    geometry = spec.geometry
     if geometry is None or spec.incremental_column is None:
         return None
     name = spec.incremental_column

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Event
 
-from analytics_pipeline.errors import PartitionsDisagree
+from analytics_pipeline.errors import PartitionsDisagree, UnstableQuery
 from analytics_pipeline.store import Partition, PartitionedWriter, Stage
+from analytics_pipeline.sync.changes import Changes
 from analytics_pipeline.sync.connections import Stopped
-from analytics_pipeline.sync.fingerprint import Fingerprint
 from analytics_pipeline.sync.plan import HalfPlan
 from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
 from analytics_pipeline.sync.postgres.snapshot import Snapshot
@@ -83,12 +83,12 @@ class Reading:
     tier: Tier | None
     stall_timeout: float
 
-    def half(self, plan: HalfPlan, keys: frozenset[str], snapshot: Snapshot, stage: Stage, failed: Event) -> HalfRead:
-        """Read some partitions of a half, all of them or none.
+    def half(self, plan: HalfPlan, changes: Changes, snapshot: Snapshot, stage: Stage, failed: Event) -> HalfRead:
+        """Read the stale partitions of a half, all of them or none.
 
         Args:
             plan: of the half.
-            keys: the partitions.
+            changes: the partitions, and what the read must give where that is known.
             snapshot: to read in.
             stage: takes the files.
             failed: ends this half when the other one failed, and the other way round.
@@ -96,16 +96,19 @@ class Reading:
         Raises:
             SourceError: Postgres, or the way to it, failed.
             PartitionsDisagree: rows arrived for partitions that nobody asked for.
+            UnstableQuery: the same snapshot gave other rows than a moment before.
             Stopped: the other half failed.
         """
         began = time.monotonic()
+        keys = changes.stale
         writer = stage.writer(plan.table, plan.schema)
-        router = Router(writer, plan.schema, plan.cut)
+        router = Router(writer, plan.schema, plan.cut, tuple(plan.hashes))
         try:
             with stream(snapshot, self._request(plan, keys), on_notice=self.log) as rows:
-                self._drain(rows, router, plan.table, failed)
+                self._drain(rows, router, _Progress(plan.table, changes), failed)
             files = writer.close()
             _refuse_others(plan.table, router.fingerprints, keys)
+            _refuse_unstable(plan, changes, router)
         except BaseException:
             _abandon(writer)
             raise
@@ -115,7 +118,7 @@ class Reading:
                 lower=plan.bounds[key].lower,
                 upper=plan.bounds[key].upper,
                 files=tuple(files.get(key, ())),
-                fingerprint=str(router.fingerprints.get(key, Fingerprint())),
+                fingerprint=str(router.fingerprint(key)),
                 spec_hash=plan.spec_hash,
                 sync_id=stage.sync_id,
                 synced_at=datetime.now(UTC),
@@ -146,16 +149,46 @@ class Reading:
             tier=self.tier,
         )
 
-    def _drain(self, rows: RowStream, router: Router, table: str, failed: Event) -> None:
-        began = told = time.monotonic()
+    def _drain(self, rows: RowStream, router: Router, progress: _Progress, failed: Event) -> None:
         for batch in rows:
             if failed.is_set():
                 raise Stopped
             router.take(batch)
-            now = time.monotonic()
-            if now - told > _PROGRESS_SECONDS:
-                told = now
-                self.log(f"{table}: {router.rows:,} rows so far, {router.rows / (now - began):,.0f} a second")
+            if line := progress.line(router.rows):
+                self.log(line)
+
+
+class _Progress:
+    """A line now and then: how far a read is, how fast, and how much is left where that is known."""
+
+    def __init__(self, table: str, changes: Changes) -> None:
+        self._table = table
+        self._began = self._told = time.monotonic()
+        known = changes.found.keys() >= changes.stale
+        self._expected = sum(changes.found[key].rows for key in changes.stale) if known else None
+
+    def line(self, rows: int) -> str | None:
+        now = time.monotonic()
+        if now - self._told <= _PROGRESS_SECONDS:
+            return None
+        self._told = now
+        rate = rows / (now - self._began)
+        left = "" if self._expected is None else f", {self._expected - rows:,} remaining ({self._left(rows, rate)})"
+        return f"{self._table}: {rows:,} rows so far, {rate:,.0f} a second{left}"
+
+    def _left(self, rows: int, rate: float) -> str:
+        return f"about {((self._expected or rows) - rows) / rate:,.0f} s" if rate else "no rate yet"
+
+
+def _refuse_unstable(plan: HalfPlan, changes: Changes, router: Router) -> None:
+    """Within one snapshot a query that gives two answers would be stale for ever."""
+    wrong = [
+        key
+        for key in plan.bounds
+        if key in changes.stale and key in changes.found and not changes.found[key].is_in(str(router.fingerprint(key)))
+    ]
+    if wrong:
+        raise UnstableQuery(plan.table, wrong, plan.doubts)
 
 
 def _refuse_others(table: str, found: Iterable[str], wanted: frozenset[str]) -> None:

@@ -15,8 +15,10 @@ import pyarrow as pa
 
 from analytics_pipeline.store import PartitionedWriter
 from analytics_pipeline.sync.fingerprint import Fingerprint
+from analytics_pipeline.sync.spec import FingerprintKind
 
-HASH = "__hash"
+HASHES = {kind: f"__{kind.value}" for kind in FingerprintKind}
+"""Names of the columns that travel behind a row's own, one a kind of fingerprint."""
 
 _MOST_RUNS = 8
 _EARLIEST = np.iinfo(np.int64).min
@@ -44,35 +46,44 @@ class Router:
 
     Args:
         writer: gets the rows.
-        schema: of the rows in the store; its columns are those of the batches, in order, without `HASH`.
+        schema: of the rows in the store; its columns are those of the batches, in order, without `HASHES`.
         cut: which partition a row belongs to.
+        kinds: of the hashes that travel behind these columns, in order.
     """
 
-    def __init__(self, writer: PartitionedWriter, schema: pa.Schema, cut: Cut) -> None:
+    def __init__(
+        self, writer: PartitionedWriter, schema: pa.Schema, cut: Cut, kinds: Sequence[FingerprintKind]
+    ) -> None:
         self.rows = 0
         self.fingerprints: dict[str, Fingerprint] = {}
         self._writer = writer
         self._schema = schema
         self._cut = cut
+        self._kinds = kinds
         self._thresholds = np.array(cut.thresholds, np.int64)
 
     def take(self, batch: pa.RecordBatch) -> None:
         """Write a batch's rows to their partitions."""
         if batch.num_rows == 0:
             return
-        hashes = _as_int64(batch.column(len(self._schema)))  # by place: a source may have a column of that name
-        columns = [batch.column(i) for i in range(len(self._schema))]
+        width = len(self._schema)  # by place: a source may have columns of these names
+        hashes = np.stack([_as_int64(batch.column(width + i)) for i in range(len(self._kinds))])
+        columns = [batch.column(i) for i in range(width)]
         rows = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         buckets = self._buckets(rows)
         starts = _run_starts(buckets)
         if len(starts) > _MOST_RUNS:
             order = np.argsort(buckets, kind="stable")
-            buckets, hashes = buckets[order], hashes[order]
+            buckets, hashes = buckets[order], hashes[:, order]
             rows = rows.take(order)
             starts = _run_starts(buckets)
         for start, end in _spans(starts, batch.num_rows):
-            self._put(self._cut.keys[buckets[start]], hashes[start:end], rows.slice(start, end - start))
+            self._put(self._cut.keys[buckets[start]], hashes[:, start:end], rows.slice(start, end - start))
         self.rows += batch.num_rows
+
+    def fingerprint(self, key: str) -> Fingerprint:
+        """Of a partition, also where no row of it arrived."""
+        return self.fingerprints.get(key) or Fingerprint.nothing(self._kinds)
 
     def _buckets(self, rows: pa.RecordBatch) -> Int64s:
         """What width_bucket gives in Postgres: the number of bounds that are not greater. NULL is before all."""
@@ -85,8 +96,9 @@ class Router:
         return np.searchsorted(self._thresholds, values, side="right").astype(np.int64)
 
     def _put(self, key: str, hashes: Int64s, rows: pa.RecordBatch) -> None:
-        seen = self.fingerprints.get(key, Fingerprint())
-        self.fingerprints[key] = seen.plus(len(hashes), int(hashes.view(np.uint64).sum(dtype=np.uint64)))
+        seen = self.fingerprint(key)
+        sums = hashes.view(np.uint64).sum(axis=1, dtype=np.uint64)
+        self.fingerprints[key] = seen.plus(rows.num_rows, dict(zip(self._kinds, map(int, sums), strict=True)))
         self._writer.write(key, rows)
 
 

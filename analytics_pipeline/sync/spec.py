@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from analytics_pipeline.sync.normalize import Normalization
-from analytics_pipeline.sync.windows import Grain
+from analytics_pipeline.sync.windows import Geometry, Grain, Window
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -235,6 +235,17 @@ class SplitSyncSpec(BaseModel):
     def query(self, half: Half) -> str:
         """The query of a half."""
         return self.dataset_query if half is Half.DATASET else self.results_query
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """How time is cut; None for unpartitioned tables."""
+        if self.incremental_column is None or self.start is None:
+            return None
+        return Geometry(self.partitions, date.fromisoformat(self.start), self.timezone or "UTC")
+
+    def windows(self, until: datetime) -> list[Window]:
+        """The windows as of a moment; none for unpartitioned tables."""
+        return self.geometry.windows(until) if self.geometry else []
 
     def table(self, half: Half) -> str:
         """The published table of a half; also its asset's key."""

@@ -17,7 +17,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from analytics_pipeline.store import Store, create_store, open_store
 from analytics_pipeline.sync.engine import Selection, SyncJob
-from analytics_pipeline.sync.plan import windows_of
 from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.windows import REST
@@ -147,7 +146,7 @@ class SourceAndStore(RuleBasedStateMachine):
         return [*around, None, edges[0] - timedelta(days=400), edges[-1] + timedelta(days=400), "infinity", "-infinity"]
 
     def windows(self) -> Sequence[Any]:
-        return windows_of(self.spec, self.now)
+        return self.spec.windows(self.now)
 
     def some_moment(self, data: st.DataObject) -> str:
         return self.variant.literal(data.draw(st.sampled_from(self.moments())))

@@ -15,7 +15,6 @@ from analytics_pipeline.errors import UnknownPartition, UnpartitionedSelection
 from analytics_pipeline.partitions import partitions_of
 from analytics_pipeline.store import Store
 from analytics_pipeline.sync.engine import Selection
-from analytics_pipeline.sync.plan import geometry_of
 from analytics_pipeline.sync.windows import REST, ColumnKind, Geometry, Grain, WindowSql
 from analytics_pipeline_tests.sync.scenario import NOW, UNPARTITIONED, asked_of, fill, job_of, published, spec_of
 
@@ -52,7 +51,7 @@ def geometry(grain: str, start: str, timezone: str | None) -> Geometry:
 def test_keys_and_bounds_are_those_of_dagster(grain: str, start: str, timezone: str | None, now: datetime) -> None:
     """Otherwise Dagster asks for a partition that the sync does not know, or shows rows under a wrong day."""
     spec = spec_of(partitions=grain, start=start, timezone=timezone)
-    theirs, ours = partitions_of(spec), geometry_of(spec)
+    theirs, ours = partitions_of(spec), spec.geometry
     assert theirs is not None
     assert ours is not None
     hours = [now + timedelta(hours=number) for number in range(30)]

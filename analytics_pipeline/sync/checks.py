@@ -1,0 +1,161 @@
+"""Checks: what is asked of a dataset after a sync, and the answers in words with numbers.
+
+Belongs here: each check's rule and sentence. Does not: counting (`metadata`, `changes`), or how Dagster shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+from analytics_pipeline.sync.windows import REST
+
+if TYPE_CHECKING:  # Dagster's definitions name the checks: they need no drivers for it
+    from analytics_pipeline.store import Column, Table
+    from analytics_pipeline.sync.changes import Found
+
+_NAMED = 10
+_LATE_INTERVALS = 2
+
+
+class Check(StrEnum):
+    """The checks by name, as Dagster shows them."""
+
+    EQUALS_SOURCE = "equals_source"
+    ROWS_IN_REST = "rows_in_rest"
+    UNIQUE_KEYS = "unique_keys"
+    SCHEMA_UNCHANGED = "schema_unchanged"
+    NO_ORPHAN_RESULTS = "no_orphan_results"
+    VERIFIED_IN_TIME = "verified_in_time"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The answer to one check.
+
+    Args:
+        name: of the check.
+        table: the table or view that it is about.
+        passed: whether all is well.
+        severity: `error` where the data are not what they should be, `warn` where somebody should look.
+        description: one sentence, with partitions and numbers.
+        numbers: the same for machines.
+    """
+
+    name: Check
+    table: str
+    passed: bool
+    severity: Literal["error", "warn"]
+    description: str
+    numbers: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+def equals_source(table: Table, found: Found, drifted: Iterable[str] = ()) -> CheckResult:
+    """Whether every partition has the rows that the source has, and none had changed without having been noticed.
+
+    Args:
+        table: as published.
+        found: the source's partitions, in the snapshot that the table was made from.
+        drifted: partitions that an audit found changed though their row versions were not; they are replaced by now.
+    """
+    wrong = {
+        key: (partition.rows, found[key].rows)
+        for key, partition in table.partitions.items()
+        if key in found and partition.rows != found[key].rows
+    }
+    lost = sorted(set(drifted))
+    rows = sum(fingerprint.rows for fingerprint in found.values())
+    numbers = {"partitions_compared": len(found), "rows_in_source": rows, "rows_published": table.rows}
+    if wrong:
+        each = [f"{key} ({published:,} instead of {source:,} rows)" for key, (published, source) in wrong.items()]
+        text = f"{len(wrong)} partitions differ from the source: {_named(each)}."
+    elif lost:
+        text = (
+            f"{len(lost)} partitions had changed without new row versions: {_named(lost)}. They were read again; use "
+            f"`fingerprint: checksum` for this dataset."
+        )
+    else:
+        text = f"All {len(found):,} partitions that were compared have the rows of the source ({rows:,})."
+    return CheckResult(Check.EQUALS_SOURCE, table.name, not wrong and not lost, "error", text, numbers)
+
+
+def rows_in_rest(table: Table) -> CheckResult:
+    """Whether rows lie outside of all windows: without a time, before the start, or in the future."""
+    rest = table.partitions.get(REST)
+    rows = rest.rows if rest else 0
+    text = (
+        f"{rows:,} of {table.rows:,} rows have no time, lie before the start or in the future; they are in {REST}."
+        if rows
+        else f"All {table.rows:,} rows lie in a partition of their time."
+    )
+    return CheckResult(Check.ROWS_IN_REST, table.name, rows == 0, "warn", text, {"rows": rows})
+
+
+def unique_keys(table: Table, columns: Sequence[str]) -> CheckResult:
+    """The declared key is unique: a commit that broke it would have been refused."""
+    text = f"No two of {table.rows:,} rows share {', '.join(columns)}."
+    return CheckResult(Check.UNIQUE_KEYS, table.name, True, "error", text, {"rows": table.rows})  # noqa: FBT003
+
+
+def schema_unchanged(table: str, before: Sequence[Column] | None, after: Sequence[Column]) -> CheckResult:
+    """Whether a table's columns are those of the version before.
+
+    Args:
+        table: its name.
+        before: its columns in the version before; None where there was none.
+        after: its columns now.
+    """
+    old, new = dict(before if before is not None else after), dict(after)
+    added = [f"{name} {type_} is new" for name, type_ in new.items() if name not in old]
+    gone = [f"{name} {type_} is gone" for name, type_ in old.items() if name not in new]
+    retyped = [f"{name} was {old[name]} and is {type_}" for name, type_ in new.items() if old.get(name, type_) != type_]
+    changes = [*added, *gone, *retyped]
+    text = f"{_named(changes)}." if changes else f"The {len(new)} columns are those of the version before."
+    return CheckResult(Check.SCHEMA_UNCHANGED, table, not changes, "warn", text, {"columns": len(new)})
+
+
+def no_orphan_results(view: str, orphans: int, results: int) -> CheckResult:
+    """Whether every result has its dataset row.
+
+    Args:
+        view: the joined one.
+        orphans: results without.
+        results: all of them.
+    """
+    text = (
+        f"{orphans:,} of {results:,} results have no dataset row; an inner join leaves them out of {view}."
+        if orphans
+        else f"Each of {results:,} results has its dataset row."
+    )
+    return CheckResult(Check.NO_ORPHAN_RESULTS, view, orphans == 0, "warn", text, {"orphans": orphans})
+
+
+def verified_in_time(view: str, last_verified: datetime | None, interval_minutes: int, now: datetime) -> CheckResult:
+    """Whether the store was compared with its source within twice the refresh interval.
+
+    Args:
+        view: of the dataset.
+        last_verified: when it was; None for never.
+        interval_minutes: of the schedule; 0 for none, which is never late.
+        now: an aware time.
+    """
+    if last_verified is None:
+        text, passed, age = "The dataset was never compared with its source.", interval_minutes == 0, -1.0
+    else:
+        age = (now - last_verified) / timedelta(minutes=1)
+        passed = interval_minutes == 0 or age <= _LATE_INTERVALS * interval_minutes
+        text = (
+            f"Last compared with its source at {last_verified:%Y-%m-%d %H:%M} UTC, {age:,.0f} minutes ago; "
+            f"{f'the schedule says every {interval_minutes} minutes' if interval_minutes else 'it has no schedule'}."
+        )
+    return CheckResult(
+        Check.VERIFIED_IN_TIME, view, passed, "warn", text, {"minutes": round(age, 1), "interval": interval_minutes}
+    )
+
+
+def _named(items: Sequence[str]) -> str:
+    more = f" and {len(items) - _NAMED} more" if len(items) > _NAMED else ""
+    return ", ".join(items[:_NAMED]) + more

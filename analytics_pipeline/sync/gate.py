@@ -1,0 +1,104 @@
+"""The gate: one question that costs nothing and may prove that nothing changed since the last refresh.
+
+Belongs here: what the source answers, what of our side it is compared with, and when the answer is no proof.
+Does not: what a changed source leads to (`engine`), or when it is asked (the ticks of schedules and sensors).
+
+PostgreSQL counts transactions. If its snapshot is the same as at the last refresh, word for word, and no transaction
+was in progress, none has written since. Statistics counters prove nothing: they come late, can be switched off, and a
+read replica has none of the primary's. The position of the last checkpoint tells a server that crashed, was restored
+or promoted, whose counting may have begun again at an earlier number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+import psycopg
+from pydantic import SecretStr
+
+from analytics_pipeline.errors import SourceError
+from analytics_pipeline.store import Manifest
+from analytics_pipeline.sync import normalize
+from analytics_pipeline.sync.postgres.failures import source_of, translated
+from analytics_pipeline.sync.postgres.pump import Stalled, within
+from analytics_pipeline.sync.postgres.session import connect
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+
+_QUESTION = """
+SELECT pg_current_snapshot()::text, s.system_identifier::text, c.timeline_id::text, c.checkpoint_lsn::text,
+       extract(epoch FROM pg_postmaster_start_time())::text, d.oid::text, pg_is_in_recovery()::text
+FROM pg_control_system() AS s, pg_control_checkpoint() AS c,
+     (SELECT oid FROM pg_database WHERE datname = current_database()) AS d
+"""
+
+
+def source_gate(connection: psycopg.Connection) -> str | None:
+    """What the source's gate says in the connection's transaction; None where it proves nothing.
+
+    While a transaction is in progress it proves nothing: on a read replica, the end of one of several may leave the
+    snapshot's text as it was.
+
+    Raises:
+        psycopg.Error: the server does not answer this question.
+    """
+    row = connection.execute(_QUESTION).fetchone()
+    assert row is not None, "control data are one row"
+    oldest, following, running = str(row[0]).split(":")
+    return None if oldest != following or running else ":".join(map(str, row))
+
+
+def source_gate_of(url: SecretStr, patience: float, log: Callable[[str], None]) -> str | None:
+    """The same, on a connection of its own, now; None also where the source does not answer in time.
+
+    Args:
+        url: of the source.
+        patience: seconds for the connection and the answer.
+        log: told why there is no answer.
+    """
+
+    def ask() -> str | None:
+        connection = connect(url, query_timeout=patience)
+        try:
+            with translated(url):
+                return source_gate(connection)
+        finally:
+            connection.close()
+
+    try:
+        return within(patience, ask, lambda _: None)
+    except Stalled:
+        log(f"{source_of(url)} did not answer within {patience:g} s whether anything changed.")
+    except SourceError as error:
+        log(f"Whether anything changed is not known. {error}")
+    return None
+
+
+def gate_of(source: str, spec: SplitSyncSpec, manifest: Manifest, now: datetime) -> str:
+    """All that must be the same for nothing to have changed: the source's gate, the spec, the last window, the store.
+
+    Args:
+        source: what `source_gate` gave.
+        spec: of the dataset.
+        manifest: what is published; of it only what was read from the source counts.
+        now: a new window opens with time, and rows of the future become rows of it.
+    """
+    windows = spec.windows(now)
+    parts = [
+        source,
+        spec.model_dump_json(),
+        str(normalize.VERSION),
+        windows[-1].key if windows else "",
+        *_content(manifest, spec),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _content(manifest: Manifest, spec: SplitSyncSpec) -> Iterable[str]:
+    """Which sync wrote each partition: the same after a compaction, not after a restore."""
+    for name in map(spec.table, Half):
+        table = manifest.tables.get(name)
+        for partition in table.partitions.values() if table else ():
+            yield f"{name}:{partition.key}:{partition.sync_id}:{partition.fingerprint}"

@@ -1,0 +1,122 @@
+"""Publishing: from what was read to one commit, checked before readers can see it.
+
+Belongs here: the change of both tables and the view, declared keys, the commit. Does not: reading (`reading`), the
+order of a sync (`engine`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from analytics_pipeline.errors import DuplicateKeys
+from analytics_pipeline.store import Change, Manifest, Preview, Replace, Stage, Store, TableChange
+from analytics_pipeline.store.schema import columns_of, identifier
+from analytics_pipeline.sync.plan import KEY, HalfPlan
+from analytics_pipeline.sync.reading import HalfRead, Log
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.sync.view import joined_view, order_of_doubles
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """How a dataset is published.
+
+    Args:
+        spec: of the dataset.
+        store: to publish in.
+        log: gets a line for what people should know.
+    """
+
+    spec: SplitSyncSpec
+    store: Store
+    log: Log
+
+    def commit(
+        self, stage: Stage, plans: Mapping[Half, HalfPlan], reads: Sequence[HalfRead], whole: Replace
+    ) -> Manifest:
+        """Publish what was read; commit nothing where nothing was read and the view is as it should be.
+
+        Args:
+            stage: holds the files.
+            plans: of both halves.
+            reads: the halves that were read.
+            whole: what a half replaces of which every partition was read.
+
+        Raises:
+            DuplicateKeys: rows share a key that the spec declares.
+            StoreError: the store refused the commit.
+        """
+        tables = [
+            TableChange(
+                read.plan.table,
+                columns_of(read.plan.schema),
+                read.partitions,
+                replace=whole if read.whole else Replace.PARTITIONS,
+            )
+            for read in reads
+        ]
+        current = self.store.manifest()
+        with self.store.preview(stage, Change(tables)) as preview:
+            for read in reads:
+                refuse_duplicates(preview, read.plan, self.spec.primary_key.get(read.plan.half, ()))
+        newest_by = order_of_doubles(self.spec, self.store, stage, tables, plans[Half.DATASET])
+        if newest_by and tables:
+            self.log(
+                f"{self.spec.table(Half.DATASET)}: some {KEY} have several rows; {self.spec.view} joins the newest of "
+                f"each."
+            )
+        view = joined_view(self.spec, newest_by)
+        if not tables and current.views.get(view.name) in {None, view}:
+            return current
+        return self.store.commit(stage, Change(tables, [view]))
+
+
+def refuse_duplicates(preview: Preview, plan: HalfPlan, key: Sequence[str]) -> None:
+    """Refuse a table in which rows share a declared key.
+
+    Args:
+        preview: of the table as it will be.
+        plan: of the half.
+        key: columns of the source's query; none where none is declared.
+
+    Raises:
+        DuplicateKeys: names the columns, how many keys, and some of them with their partitions.
+    """
+    if not key:
+        return
+    columns = ", ".join(identifier(plan.names[name]) for name in key)
+    doubled = f"SELECT {columns} FROM {identifier(plan.table)} GROUP BY ALL HAVING count(*) > 1"
+    found = preview.rows(f"SELECT count(*) FROM ({doubled})")
+    (count,) = found[0]
+    if not count:
+        return
+    at = _moment(plan)
+    equal = " AND ".join(f"t.{column} IS NOT DISTINCT FROM d.{column}" for column in columns.split(", "))
+    rows = preview.rows(
+        f"WITH d AS (SELECT * FROM ({doubled}) ORDER BY ALL LIMIT {_EXAMPLES}) "
+        f"SELECT {', '.join(f'd.{column}::VARCHAR' for column in columns.split(', '))}, list({at}) "
+        f"FROM d JOIN {identifier(plan.table)} AS t ON {equal} GROUP BY ALL ORDER BY ALL"
+    )
+    raise DuplicateKeys(plan.table, list(key), int(str(count)), [_example(plan, row) for row in rows])
+
+
+def _moment(plan: HalfPlan) -> str:
+    """The incremental column as the integers of the plan's thresholds; nothing where there is none."""
+    if plan.cut.column is None:
+        return "NULL::BIGINT"
+    field = plan.schema.field(plan.cut.column)
+    column = f"t.{identifier(field.name)}"
+    if str(field.type).startswith("timestamp"):
+        return f"epoch_us({column})"
+    return f"({column} - DATE '1970-01-01')::BIGINT" if str(field.type).startswith("date") else f"{column}::BIGINT"
+
+
+def _example(plan: HalfPlan, row: Sequence[object]) -> str:
+    *values, moments = row
+    assert isinstance(moments, list), "DuckDB's list() gives one"
+    keys = sorted({plan.cut.keys[0 if m is None else bisect_right(plan.cut.thresholds, m)] for m in moments})
+    return f"{', '.join(map(str, values))} ({len(moments)} rows, partition {', '.join(keys)})"

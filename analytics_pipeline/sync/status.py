@@ -1,0 +1,180 @@
+"""Status: what is known of a dataset beside its data: whether a sync runs, how the last ended, when it was verified.
+
+Belongs here: the file of a dataset, its heartbeat, and the rule that a silent sync is an interrupted one.
+Does not: what a sync does (`engine`), or how fresh is fresh enough (`checks`).
+
+It is a file of its own, `status/<dataset>.json` beside the store, because a refresh that finds nothing makes no commit.
+It can be lost at any time: what is published tells the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from analytics_pipeline.store import Manifest, Store
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+
+HEARTBEAT_SECONDS = 5.0
+SILENCE = timedelta(seconds=30)
+"""After so long without a heartbeat a sync counts as interrupted."""
+
+_INTERRUPTED = "interrupted: the process of the last sync ended without a word; the next one heals by itself"
+_TIMES = ("heartbeat", "last_sync", "last_verified", "last_incremental")
+
+
+class State(StrEnum):
+    """What a dataset is doing."""
+
+    NOT_SYNCED = "not_synced"
+    SYNCING = "syncing"
+    READY = "ready"
+    ERROR = "error"
+
+
+class SyncType(StrEnum):
+    """Whether the last commit replaced every partition of both halves, or some."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+@dataclass(frozen=True)
+class DatasetStatus:
+    """The status of one dataset. Times are aware, in UTC.
+
+    Args:
+        dataset: its name.
+        state: what it is doing.
+        message: why it failed, or what holds only in part until the next refresh.
+        run_id: of the Dagster run that syncs, or synced last.
+        heartbeat: last sign of life of the sync that runs.
+        last_sync: of the last commit.
+        last_verified: the store was equal to its source then.
+        sync_type: of the last commit.
+        last_incremental: of the last commit that replaced some partitions only.
+        incremental_rows: rows that it wrote minus rows that it replaced.
+        truncated: whether rows were left out by a limit; there is none yet, so never.
+        rows: published rows of each table, and of the view.
+        watermarks: of each table, the greatest value of its incremental column; None where there is no row.
+        gate: what the source's gate said at `last_verified`; see `gate`.
+    """
+
+    dataset: str
+    state: State = State.NOT_SYNCED
+    message: str | None = None
+    run_id: str | None = None
+    heartbeat: datetime | None = None
+    last_sync: datetime | None = None
+    last_verified: datetime | None = None
+    sync_type: SyncType | None = None
+    last_incremental: datetime | None = None
+    incremental_rows: int = 0
+    truncated: bool = False
+    rows: Mapping[str, int] = field(default_factory=dict)
+    watermarks: Mapping[str, str | None] = field(default_factory=dict)
+    gate: str | None = field(default=None, repr=False)
+
+
+def read_status(store: Store, spec: SplitSyncSpec) -> DatasetStatus:
+    """The status of a dataset as it is now: a sync without heartbeat is an error, a lost file is made up for.
+
+    Args:
+        store: where the dataset is published; its status lies beside it.
+        spec: of the dataset.
+    """
+    written = _written(_file(store, spec))
+    status = written or _from_manifest(store.manifest(), spec)
+    silent = status.heartbeat is None or datetime.now(UTC) - status.heartbeat > SILENCE
+    if status.state is State.SYNCING and silent:
+        return replace(status, state=State.ERROR, message=_INTERRUPTED)
+    return status
+
+
+def write_status(store: Store, spec: SplitSyncSpec, status: DatasetStatus) -> None:
+    """Replace the status of a dataset, in one step for all readers."""
+    path = _file(store, spec)
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_name(f".{path.name}-{os.getpid()}-{threading.get_ident()}")
+    values = asdict(status) | {key: value and value.isoformat() for key, value in _times(status).items()}
+    try:
+        draft.write_text(json.dumps(values, indent=2))
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def verified_again(store: Store, spec: SplitSyncSpec, seen: DatasetStatus, at: datetime) -> None:
+    """Move `last_verified`, unless the status has changed since it was seen: a sync may have begun or ended."""
+    if read_status(store, spec) == seen:
+        write_status(store, spec, replace(seen, last_verified=at))
+
+
+@contextmanager
+def syncing(store: Store, spec: SplitSyncSpec, run_id: str | None) -> Iterator[DatasetStatus]:
+    """Show a dataset as syncing, with a heartbeat, for a `with` block; its failure becomes the status.
+
+    Gives the status as it was before. Who succeeds writes the new one after the block.
+    """
+    before = read_status(store, spec)
+    begun = replace(before, state=State.SYNCING, message=None, run_id=run_id)
+    ended = threading.Event()
+
+    def beat() -> None:
+        while True:
+            write_status(store, spec, replace(begun, heartbeat=datetime.now(UTC)))
+            if ended.wait(HEARTBEAT_SECONDS):
+                return
+
+    write_status(store, spec, replace(begun, heartbeat=datetime.now(UTC)))
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield before
+    except BaseException as error:
+        _end(thread, ended)
+        message = str(error) or type(error).__name__
+        write_status(store, spec, replace(begun, state=State.ERROR, message=message, heartbeat=datetime.now(UTC)))
+        raise
+    _end(thread, ended)
+
+
+def _end(thread: threading.Thread, ended: threading.Event) -> None:
+    ended.set()
+    thread.join()  # or its last beat would overwrite what comes now
+
+
+def _file(store: Store, spec: SplitSyncSpec) -> Path:
+    return store.root.parent / "status" / f"{spec.name}.json"
+
+
+def _times(status: DatasetStatus) -> Mapping[str, datetime | None]:
+    return {name: getattr(status, name) for name in _TIMES}
+
+
+def _written(path: Path) -> DatasetStatus | None:
+    """What the file says; None where it is missing or not ours."""
+    try:
+        values = json.loads(path.read_text())
+        times = {key: datetime.fromisoformat(values[key]) if values[key] else None for key in _TIMES}
+        sync_type = SyncType(values["sync_type"]) if values["sync_type"] else None
+        return DatasetStatus(**values | times | {"state": State(values["state"]), "sync_type": sync_type})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _from_manifest(manifest: Manifest, spec: SplitSyncSpec) -> DatasetStatus:
+    """What the store itself tells: when it was written, and how much."""
+    tables = [manifest.tables[name] for name in map(spec.table, Half) if name in manifest.tables]
+    synced = [partition.synced_at for table in tables for partition in table.partitions.values()]
+    if not synced:
+        return DatasetStatus(spec.name)
+    rows = {table.name: table.rows for table in tables}
+    return DatasetStatus(spec.name, State.READY, last_sync=max(synced), rows=rows)
