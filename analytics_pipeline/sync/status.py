@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.store import Manifest, Store
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
@@ -140,7 +141,7 @@ def syncing(store: Store, spec: SplitSyncSpec, run_id: str | None) -> Iterator[D
         yield before
     except BaseException as error:
         _end(thread, ended)
-        message = str(error) or type(error).__name__
+        message = str(error) if isinstance(error, AnalyticsError) else type(error).__name__  # others may hold secrets
         write_status(store, spec, replace(begun, state=State.ERROR, message=message, heartbeat=datetime.now(UTC)))
         raise
     _end(thread, ended)

@@ -54,6 +54,10 @@ def spec_of(**changes: Any) -> SplitSyncSpec:
     return SplitSyncSpec(**{key: value for key, value in values.items() if value is not None})
 
 
+ROW_VERSIONS: Mapping[str, Any] = {
+    "fingerprint": "xmin",
+    "source_table": {"dataset": "records", "results": "scores"},
+}
 UNPARTITIONED: Mapping[str, Any] = {"incremental_column": None, "start": None}
 
 
