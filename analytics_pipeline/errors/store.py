@@ -96,7 +96,8 @@ class PartitionsMoved(StoreError):
         self.keys = tuple(keys)
         shown = ", ".join(keys[:_SHOWN_KEYS]) + (", …" if len(keys) > _SHOWN_KEYS else "")
         super().__init__(
-            f"{table}: another commit changed {shown} after this one had looked at it. Nothing was committed; run it again."
+            f"{table}: another commit changed {shown} after this one had looked at it. Nothing was committed; "
+            f"run it again."
         )
 
 

@@ -4,7 +4,6 @@ Belongs here: committing, opening, querying and maintaining the store; the only 
 Does not: where rows come from (`sync`), or what they mean.
 """
 
-from analytics_pipeline.store.commit import Swept
 from analytics_pipeline.store.files import PartitionedWriter
 from analytics_pipeline.store.manifest import (
     Change,
@@ -23,6 +22,7 @@ from analytics_pipeline.store.reader import Parameters
 from analytics_pipeline.store.schema import Column
 from analytics_pipeline.store.stage import Stage
 from analytics_pipeline.store.store import Store, create_store, open_store
+from analytics_pipeline.store.sweep import Swept
 
 __all__ = [
     "Change",

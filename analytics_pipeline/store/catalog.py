@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -17,7 +17,7 @@ import pyarrow as pa
 from analytics_pipeline.errors import ViewsRefused
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.manifest import JoinView, Manifest, Table
-from analytics_pipeline.store.partition import DataFile
+from analytics_pipeline.store.partition import DataFile, uncovered_files
 from analytics_pipeline.store.schema import Column, Columns, identifier, literal
 
 STORAGE_VERSION = "v1.5.0"
@@ -115,19 +115,31 @@ def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifes
 
 
 def table_sql(table: Table, layout: Layout) -> str:
-    """The SELECT behind a table's view: its files listed one by one, grouped by the columns they were written with."""
-    groups: dict[Columns, list[DataFile]] = {}
+    """The SELECT behind a table's view: its files listed one by one, grouped by the columns they were written with.
+
+    Of a file that is shared with partitions which `table` lacks, only the rows of those that it has.
+    """
+    partial = uncovered_files(table.partitions.values())
+    groups: dict[Columns, list[str]] = {}
     for file in table.files:
-        groups.setdefault(file.columns, []).append(file)
-    if not groups:
+        if file.path not in partial:
+            groups.setdefault(file.columns, []).append(_path(file, layout))
+    selects = [_file_sql(table.columns, written, ", ".join(paths)) for written, paths in groups.items()]
+    selects.extend(
+        # DuckDB keeps the order of a file's rows; its row numbers would clash with a column of their name.
+        f"({_file_sql(table.columns, run.columns, _path(run, layout))} LIMIT {run.rows} OFFSET {run.begin})"
+        for runs in partial.values()
+        for _, run in runs
+    )
+    if not selects:
         nothing = ", ".join(f"NULL::{type_} AS {identifier(name)}" for name, type_ in table.columns)
         return f"SELECT {nothing} WHERE false"
-    return "\nUNION ALL\n".join(
-        # A folder named `city=Oslo` above the store would overwrite the column `city`, if DuckDB were to guess.
-        f"SELECT {_projection(table.columns, written)} "
-        f"FROM read_parquet([{_paths(files, layout)}], hive_partitioning = false)"
-        for written, files in groups.items()
-    )
+    return "\nUNION ALL\n".join(selects)
+
+
+def _file_sql(wanted: Columns, written: Columns, paths: str) -> str:
+    # A folder named `city=Oslo` above the store would overwrite the column `city`, if DuckDB were to guess.
+    return f"SELECT {_projection(wanted, written)} FROM read_parquet([{paths}], hive_partitioning = false)"
 
 
 def _projection(wanted: Columns, written: Columns) -> str:
@@ -144,9 +156,8 @@ def _as_published(wanted: Column, written: Column | None) -> str:
     return f"{identifier(written.name)}::{wanted.type} AS {name}"
 
 
-def _paths(files: Iterable[DataFile], layout: Layout) -> str:
-    root = f"{layout.root}/"
-    return ", ".join(literal(root + file.path) for file in files)
+def _path(file: DataFile, layout: Layout) -> str:
+    return literal(f"{layout.root}/{file.path}")
 
 
 def join_sql(view: JoinView, left: Table, right: Table) -> str:

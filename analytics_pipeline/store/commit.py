@@ -1,7 +1,7 @@
 """The commit: how one version of the store becomes the next, all of it or nothing, whatever dies meanwhile.
 
-Belongs here: the order of moves, fsyncs and links that makes a version durable before it is visible; the sweep that
-undoes what a dead process left. Does not: what a version consists of (`manifest`), or the views (`catalog`).
+Belongs here: the order of moves, fsyncs and links that makes a version durable before it is visible. Does not: what a
+version consists of (`manifest`), the views (`catalog`), what dead processes left (`sweep`).
 
 The order matters: data files are forced to the disk before the manifest names them; the catalog is built before the
 manifest is claimed, so that no version exists whose views cannot be built, nor one that a reader finds without its
@@ -14,10 +14,9 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -26,9 +25,10 @@ from analytics_pipeline.errors import CommitFailed, CommitUnconfirmed, DataFileM
 from analytics_pipeline.store.catalog import build_catalog, publish_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import locked
-from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.manifest import Change, Manifest, Table
 from analytics_pipeline.store.manifest_file import read_manifest, write_manifest
-from analytics_pipeline.store.stage import Stage, sweep_stages
+from analytics_pipeline.store.partition import DataFile
+from analytics_pipeline.store.stage import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +37,6 @@ LOCK_TIMEOUT = 120.0
 
 KEEP_VERSIONS = 20
 """Manifests and catalogs kept: for readers on their way to an older one, and for a person who looks back."""
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What a sweep removed: names of dead stages, paths of expired and of unlisted files."""
-
-    stages: tuple[str, ...] = ()
-    expired: tuple[str, ...] = ()
-    orphans: tuple[str, ...] = ()
 
 
 def load_manifest(layout: Layout) -> Manifest:
@@ -73,69 +64,52 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
         change: tables and views, all or nothing.
 
     Raises:
-        DataFileMissing: a listed file is not there in its full size.
+        DataFileMissing: a file of a changed table is not there in its full size.
         CommitFailed: the disk refused to write; nothing has changed.
         CommitUnconfirmed: the version is published, but the disk did not say that it would survive a power cut.
         StoreBusy, StoreUnwritable: the commit lock cannot be had.
         StoreError: see `Manifest.after` and `build_catalog`.
     """
-    with _held(layout):
+    return _publish(layout, stage, lambda current: current.after(change, datetime.now(UTC)))
+
+
+def _publish(layout: Layout, stage: Stage, step: Callable[[Manifest], Manifest]) -> Manifest:
+    with held(layout):
         current = load_manifest(layout)
-        following = current.after(change, datetime.now(UTC))
+        following = step(current)
+        changed = [table for name, table in following.tables.items() if table is not current.tables.get(name)]
+        taken: list[tuple[Path, Path]] = []
         try:
             with _failure_named(layout):
-                _take_files(layout, stage, change)
-                _check_files(layout, following)
-            _advance(layout, following)
+                _take_files(layout, stage, _new_files(current, changed), taken)
+                _check_files(layout, changed)
+            advance(layout, following)
         except BaseException:
             if layout.newest_version() == current.version:
-                _give_back(layout, stage, change)
+                for staged, target in taken:
+                    target.rename(staged)  # goes with its stage, or is committed again
             raise
     return following
 
 
 def refresh_catalog(layout: Layout) -> Manifest:
     """Rebuild the catalog from the newest manifest: after a crash before it was written, a loss, or a move."""
-    with _held(layout):
+    with held(layout):
         current = load_manifest(layout)
         _place_catalog(layout, current)
         publish_catalog(layout, current.version)
     return current
 
 
-def sweep(layout: Layout, grace: timedelta) -> Swept:
-    """Remove dead stages, retired files whose grace has passed, and files that no version lists.
-
-    Files are moved into `tables/` only under the lock that is held here, so an unlisted one belongs to nobody alive.
-    """
-    with _held(layout):
-        stages = sweep_stages(layout)
-        current = load_manifest(layout)
-        orphans = _remove_unlisted(layout, current)  # first: the next steps need room on the disk
-        now = datetime.now(UTC)
-        expired = tuple(item.path for item in current.retired if now - item.retired_at >= grace)
-        if expired:
-            current = current.without_retired(expired, now)
-            _advance(layout, current)
-            _remove_unlisted(layout, current)
-        _prune(layout, current.version)
-    return Swept(tuple(stages), expired, tuple(sorted(orphans)))
+def _new_files(current: Manifest, changed: Iterable[Table]) -> Iterator[DataFile]:
+    known = {file.path for file in current.live_files}
+    return (file for table in changed for file in table.files if file.path not in known)
 
 
-def _remove_unlisted(layout: Layout, manifest: Manifest) -> set[str]:
-    listed = {file.path for file in manifest.live_files} | {item.path for item in manifest.retired}
-    removed = set()
-    for path in layout.tables.rglob("*.parquet"):
-        relative = str(path.relative_to(layout.root))
-        if relative not in listed:
-            path.unlink()
-            removed.add(relative)
-    return removed
-
-
-def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
+def _take_files(layout: Layout, stage: Stage, files: Iterable[DataFile], taken: list[tuple[Path, Path]]) -> None:
+    """Move files from their stage to their table, noting each move; retired ones are in their place."""
     folders: set[Path] = set()
-    for file in change.files:
+    for file in files:
         target = layout.root / file.path
         if target.parent not in folders:
             target.parent.mkdir(exist_ok=True)
@@ -146,6 +120,8 @@ def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
         except FileNotFoundError:
             if not target.exists():
                 raise DataFileMissing(str(staged), file.bytes, None) from None
+        else:
+            taken.append((staged, target))
     for folder in folders:
         fsync_path(folder)
     if folders:
@@ -153,7 +129,7 @@ def _take_files(layout: Layout, stage: Stage, change: Change) -> None:
 
 
 @contextmanager
-def _held(layout: Layout) -> Iterator[None]:
+def held(layout: Layout) -> Iterator[None]:
     """Hold the commit lock. Its file may be open to a user who may not change the folders around it.
 
     Raises:
@@ -166,17 +142,10 @@ def _held(layout: Layout) -> Iterator[None]:
         yield
 
 
-def _give_back(layout: Layout, stage: Stage, change: Change) -> None:
-    """Move the files of a commit that failed back to their stage, which goes with them or commits again."""
-    for file in change.files:
-        target = layout.root / file.path
-        if not (stage.folder / target.name).exists() and target.exists():
-            target.rename(stage.folder / target.name)
-
-
-def _check_files(layout: Layout, manifest: Manifest) -> None:
+def _check_files(layout: Layout, tables: Iterable[Table]) -> None:
+    """Of the tables that a commit changes: a lost file of another one must not keep this one from being refreshed."""
     root = f"{layout.root}/"  # strings: pathlib would take longer than all the calls of the kernel
-    for file in manifest.live_files:
+    for file in (file for table in tables for file in table.files):
         try:
             found = os.stat(root + file.path).st_size  # noqa: PTH116
         except FileNotFoundError:
@@ -194,7 +163,12 @@ def _failure_named(layout: Layout) -> Iterator[None]:
         raise CommitFailed(str(layout.root), str(error).split("\n")[0]) from error
 
 
-def _advance(layout: Layout, manifest: Manifest) -> None:
+def advance(layout: Layout, manifest: Manifest) -> None:
+    """Publish a version whose files are in place; the commit lock is held.
+
+    Raises:
+        CommitFailed, CommitUnconfirmed, VersionTaken, ViewsRefused: see `commit`.
+    """
     with _failure_named(layout):
         _place_catalog(layout, manifest)
         _claim(layout, manifest)
@@ -204,7 +178,7 @@ def _advance(layout: Layout, manifest: Manifest) -> None:
         raise CommitUnconfirmed(str(layout.root), manifest.version, str(error)) from error
     try:
         publish_catalog(layout, manifest.version)
-        _prune(layout, manifest.version)
+        prune(layout, manifest.version)
     except OSError as error:  # whoever opens the store next repairs it
         logger.warning("Version %d is published, but catalog.duckdb may be behind it: %s", manifest.version, error)
 
@@ -232,7 +206,7 @@ def _claim(layout: Layout, manifest: Manifest) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _prune(layout: Layout, current: int) -> None:
+def prune(layout: Layout, current: int) -> None:
     """Forget versions of long ago, and catalogs of versions that were never claimed."""
     for folder in (layout.manifests, layout.catalogs):
         for path in folder.iterdir():

@@ -13,8 +13,16 @@ from enum import StrEnum, auto
 from types import MappingProxyType
 from typing import TypeAlias
 
-from analytics_pipeline.errors import PartitionRefused
-from analytics_pipeline.store.partition import DataFile, Partition, check_window, in_order, refuse_overlap
+from analytics_pipeline.errors import PartitionRefused, PartitionsMoved
+from analytics_pipeline.store.partition import (
+    DataFile,
+    Partition,
+    check_window,
+    distinct_files,
+    in_order,
+    refuse_overlap,
+    uncovered_files,
+)
 from analytics_pipeline.store.schema import Columns, checked_table_name, merged_columns
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -31,8 +39,8 @@ class Table:
 
     @property
     def files(self) -> Iterator[DataFile]:
-        """All files, in the order of their partitions."""
-        return (file for partition in self.partitions.values() for file in partition.files)
+        """Every file once, in the order of the partitions; a shared one by its first run."""
+        return distinct_files(self.partitions.values())
 
     @property
     def rows(self) -> int:
@@ -102,12 +110,14 @@ class TableChange:
         columns: columns of the new files.
         partitions: replaced or added, each whole.
         replace: what becomes of partitions and columns that are not given.
+        expected: partitions that must still be published as the maker of the change saw them.
     """
 
     name: str
     columns: Columns
     partitions: Sequence[Partition]
     replace: Replace = Replace.PARTITIONS
+    expected: Mapping[str, Partition] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +153,7 @@ class Manifest:
 
     @property
     def live_files(self) -> Iterator[DataFile]:
-        """Files of all tables."""
+        """Files of all tables, each once."""
         return (file for table in self.tables.values() for file in table.files)
 
     def after(self, change: Change, now: datetime) -> Manifest:
@@ -153,7 +163,9 @@ class Manifest:
             NameRefused: the name of a table, view or metadata is not a plain identifier.
             IncompatibleColumn: new files do not fit a table's published columns.
             OverlappingPartitions: two partitions of a table would claim the same time.
-            PartitionRefused: a partition's window is none, or its key is given twice.
+            PartitionRefused: a partition's window is none, its key is given twice, or it shares a file some of whose
+                rows belong to nobody.
+            PartitionsMoved: a partition is not what the change expects, or shares a file with a replaced one.
         """
         tables = dict(self.tables)
         for table_change in change.tables:
@@ -175,6 +187,10 @@ class Manifest:
 
 
 def _changed_table(published: Table | None, change: TableChange) -> Table:
+    before = published.partitions if published else {}
+    moved = [key for key, seen in change.expected.items() if before.get(key) != seen]
+    if moved:
+        raise PartitionsMoved(change.name, moved)
     new: dict[str, Partition] = {}
     for partition in change.partitions:
         if partition.key in new:
@@ -185,7 +201,13 @@ def _changed_table(published: Table | None, change: TableChange) -> Table:
         columns = change.columns
     else:
         columns = merged_columns(change.name, published.columns, change.columns)
-    kept = published.partitions if published and change.replace is Replace.PARTITIONS else {}
+    kept = before if change.replace is Replace.PARTITIONS else {}
     ordered = in_order({**kept, **new}.values())
     refuse_overlap(change.name, ordered)
+    for path, runs in uncovered_files(ordered).items():
+        keys = [key for key, _ in runs]
+        for key in keys:
+            if key in new:
+                raise PartitionRefused(change.name, key, f"has rows of {path}, others of which belong to no partition")
+        raise PartitionsMoved(change.name, keys)
     return Table(change.name, columns, {partition.key: partition for partition in ordered})

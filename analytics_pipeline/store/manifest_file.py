@@ -23,7 +23,7 @@ from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.schema import Column, Columns
 
 FORMAT = 2
-"""Format 1 kept the metadata of each table with the table."""
+"""Format 1 kept the metadata of each table with the table, and knew no file of several partitions."""
 
 _META_KEY = b"analytics_pipeline"
 _MOMENT = pa.timestamp("us", "UTC")
@@ -41,11 +41,13 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("file_rows", pa.int64()),
     ("file_bytes", pa.int64()),
     ("file_columns", pa.int32()),
+    ("file_begin", pa.int64()),
+    ("file_of", pa.int64()),
     ("retired_at", _MOMENT),
 ]
 _SCHEMA = pa.schema(_FIELDS)
 _TABLE, _KEY, _FILE = 0, 1, 9
-"""Places of the table's name, the partition's key and the first of a file's four columns in a row."""
+"""Places of the table's name, the partition's key and the first of a file's six columns in a row."""
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -77,7 +79,9 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         name: {"value": metadata.value, "updated_at": metadata.updated_at.isoformat()}
         for name, metadata in manifest.metadata.items()
     }
-    rows.extend((*(None,) * 9, item.path, None, item.bytes, None, item.retired_at) for item in manifest.retired)
+    rows.extend(
+        (*(None,) * 9, item.path, None, item.bytes, None, None, None, item.retired_at) for item in manifest.retired
+    )
     arrays = [pa.array([row[i] for row in rows], type=column.type) for i, column in enumerate(_SCHEMA)]
     schema = _SCHEMA.with_metadata({_META_KEY: json.dumps(meta, allow_nan=False).encode()})
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
@@ -96,9 +100,10 @@ def _partition_rows(table: str, partition: Partition, known: dict[Columns, int])
         partition.synced_at,
     )
     if not partition.files:
-        yield (*common, None, None, None, None, None)
+        yield (*common, *(None,) * 7)
     for file in partition.files:
-        yield (*common, file.path, file.rows, file.bytes, known.setdefault(file.columns, len(known)), None)
+        columns = known.setdefault(file.columns, len(known))
+        yield (*common, file.path, file.rows, file.bytes, columns, file.begin, file.of, None)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -119,7 +124,10 @@ def read_manifest(path: Path) -> Manifest:
         raise ManifestUnreadable(str(path), f"{type(error).__name__}: {error}") from error
     if meta["format"] > FORMAT:
         raise StoreFormatUnknown(str(path), meta["format"], FORMAT)
-    rows = list(zip(*columns.values(), strict=True))
+    if meta["format"] == 1:
+        count = len(columns["file"])
+        columns = {**columns, "file_begin": [0] * count, "file_of": [None] * count}
+    rows = list(zip(*(columns[name] for name in _SCHEMA.names), strict=True))
     listed = [row for row in rows if row[_TABLE] is not None]
     retired = tuple(Retired(row[_FILE], row[_FILE + 2], row[-1]) for row in rows if row[_TABLE] is None)
     by_table = {name: list(group) for name, group in groupby(listed, key=itemgetter(_TABLE))}
@@ -147,8 +155,8 @@ def _read_table(meta: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> Table:
     for key, group in groupby(rows, key=itemgetter(_KEY)):  # a partition's files stand together
         of_partition = list(group)
         files = tuple(
-            DataFile(path, count, size, written[columns])
-            for path, count, size, columns in (row[_FILE : _FILE + 4] for row in of_partition)
+            DataFile(path, count, size, written[columns], begin, of)
+            for path, count, size, columns, begin, of in (row[_FILE : _FILE + 6] for row in of_partition)
             if path is not None
         )
         _, _, lower, upper, _, fingerprint, spec_hash, sync_id, synced_at = of_partition[0][:_FILE]

@@ -6,8 +6,8 @@ Does not: tables and versions (`manifest`), or the files' content (`files`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -19,12 +19,37 @@ _EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One immutable Parquet file: path relative to the store's root, its size, the columns it was written with."""
+    """One immutable Parquet file, or the run of its rows that belongs to one partition.
+
+    Args:
+        path: relative to the store's root.
+        rows: of this run.
+        bytes: of the whole file.
+        columns: the file was written with.
+        begin: rows of the file before this run.
+        of: rows of the whole file; None where this run is all of it.
+    """
 
     path: str
     rows: int
     bytes: int
     columns: Columns
+    begin: int = 0
+    of: int | None = None
+
+    @property
+    def file_rows(self) -> int:
+        """Rows of the whole file."""
+        return self.rows if self.of is None else self.of
+
+    @property
+    def share(self) -> int:
+        """Bytes of the file that this run stands for."""
+        return self.bytes if self.of is None else self.bytes * self.rows // max(self.of, 1)
+
+    def run(self, begin: int, rows: int) -> DataFile:
+        """A run of rows of this whole file."""
+        return self if rows == self.rows else replace(self, rows=rows, begin=begin, of=self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +83,48 @@ class Partition:
 
     @property
     def bytes(self) -> int:
-        """Bytes in all files."""
-        return sum(file.bytes for file in self.files)
+        """Bytes in all files; of shared ones this partition's share."""
+        return sum(file.share for file in self.files)
 
 
 def in_order(partitions: Iterable[Partition]) -> list[Partition]:
     """Partitions by time; those that are no window come last."""
     return sorted(partitions, key=lambda p: (p.lower is None, p.lower or _EARLIEST, p.key))
+
+
+def distinct_files(partitions: Iterable[Partition]) -> Iterator[DataFile]:
+    """Every file of some partitions once, in their order; of a shared one the first run."""
+    seen: dict[str, DataFile] = {}
+    for partition in partitions:
+        for file in partition.files:
+            seen.setdefault(file.path, file)
+    return iter(seen.values())
+
+
+def uncovered_files(partitions: Iterable[Partition]) -> Mapping[str, Sequence[tuple[str, DataFile]]]:
+    """Files of which rows belong to none of the partitions, or to two: by path the runs, in order, with their keys."""
+    runs: dict[str, list[tuple[str, DataFile]]] = {}
+    for partition in partitions:
+        for file in partition.files:
+            runs.setdefault(file.path, []).append((partition.key, file))
+    return {
+        path: sorted(of_file, key=_begin)
+        for path, of_file in runs.items()
+        if (len(of_file) > 1 or of_file[0][1].of is not None) and not _covers(sorted(of_file, key=_begin))
+    }
+
+
+def _begin(run: tuple[str, DataFile]) -> int:
+    return run[1].begin
+
+
+def _covers(runs: Sequence[tuple[str, DataFile]]) -> bool:
+    position = 0
+    for _, run in runs:
+        if run.begin != position:
+            return False
+        position += run.rows
+    return position == runs[0][1].file_rows
 
 
 def check_window(table: str, partition: Partition) -> None:

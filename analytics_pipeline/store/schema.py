@@ -1,6 +1,6 @@
 """Columns of the store: their SQL types, how they follow from Arrow, how a table's columns change over time.
 
-Belongs here: the one mapping from Arrow to DuckDB types, the widening rules, the one way to quote.
+Belongs here: the one mapping from Arrow to DuckDB types and back, the widening rules, the one way to quote.
 Does not: what a Postgres type becomes (`sync.postgres.types`).
 """
 
@@ -47,6 +47,11 @@ _FIXED_TYPES: tuple[tuple[pa.DataType, str], ...] = (
     (pa.time64("us"), "TIME"),
     (pa.timestamp("us"), "TIMESTAMP"),
 )
+
+_ARROW_TYPES = {
+    **{name: type_ for type_, name in reversed(_FIXED_TYPES)},
+    "TIMESTAMP WITH TIME ZONE": pa.timestamp("us", "UTC"),
+}
 
 _WIDENING = (
     ("TINYINT", "SMALLINT", "INTEGER", "BIGINT"),
@@ -99,6 +104,19 @@ def duckdb_type(column: str, arrow_type: pa.DataType) -> str:
     if pa.types.is_list(arrow_type) or pa.types.is_large_list(arrow_type):
         return duckdb_type(column, arrow_type.value_type) + "[]"
     raise UnsupportedColumnType(column, str(arrow_type))
+
+
+def arrow_schema(columns: Columns) -> pa.Schema:
+    """The Arrow schema in which rows of the store's columns are written: `columns_of` gives them back."""
+    return pa.schema([(name, _arrow_type(type_)) for name, type_ in columns])
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    if name.endswith("[]"):
+        return pa.list_(_arrow_type(name[:-2]))
+    if match := _DECIMAL.fullmatch(name):
+        return pa.decimal128(int(match[1]), int(match[2]))
+    return _ARROW_TYPES[name]
 
 
 def columns_of(schema: pa.Schema) -> Columns:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,17 +18,25 @@ from analytics_pipeline.errors import NameRefused, StageBusy
 from analytics_pipeline.store.files import DEFAULT_BUFFER_BYTES, PartitionedWriter
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import FileLock, locked, try_lock
+from analytics_pipeline.store.partition import DataFile
 
 _LOCK_NAME = ".lock"
 _SYNC_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 class Stage:
-    """The staging folder of one sync. While it is open, no sweep touches it, however long it takes."""
+    """The staging folder of one sync. While it is open, no sweep touches it, however long it takes.
+
+    Args:
+        sync_id: of the sync.
+        folder: where it writes.
+    """
 
     def __init__(self, sync_id: str, folder: Path) -> None:
         self.sync_id = sync_id
         self.folder = folder
+        self.moved: dict[tuple[DataFile, ...], Sequence[tuple[DataFile, ...]]] = {}
+        """Runs of shared files that were written anew into this stage, with what each became; see `split`."""
 
     def writer(self, table: str, schema: pa.Schema, *, buffer_bytes: int = DEFAULT_BUFFER_BYTES) -> PartitionedWriter:
         """A writer of one table's partitions into this stage."""

@@ -16,19 +16,23 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analytics_pipeline.errors import DataFileMissing, StaleReader, StoreNotFound, StoreUnwritable
+from analytics_pipeline.errors import DataFileMissing, PartitionsMoved, StaleReader, StoreNotFound, StoreUnwritable
 from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import exclusive
 from analytics_pipeline.store.manifest import Change, Manifest
-from analytics_pipeline.store.partition import DataFile
+from analytics_pipeline.store.partition import DataFile, distinct_files
 from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
 from analytics_pipeline.store.schema import checked_table_name
+from analytics_pipeline.store.split import completed
 from analytics_pipeline.store.stage import Stage, open_stage
+from analytics_pipeline.store.sweep import Swept, sweep
 
 DEFAULT_GRACE = timedelta(hours=1)
+_SPLIT_ATTEMPTS = 10
+"""Each further one takes a compaction or another writer of the same table that was faster."""
 
 
 class Store:
@@ -73,18 +77,30 @@ class Store:
         return exclusive(self.layout.root / f".dataset-{checked_table_name(name)}.lock", log)
 
     def commit(self, stage: Stage, change: Change) -> Manifest:
-        """Make a change the next version, all or nothing; see `commit.commit`."""
-        return commits.commit(self.layout, stage, change)
+        """Make a change the next version, all or nothing; see `commit.commit`.
+
+        Where other partitions share a file with replaced ones, their rows are written anew before, without a lock.
+        """
+        own = {table.name: table.expected.keys() for table in change.tables}
+        for _ in range(_SPLIT_ATTEMPTS - 1):
+            try:
+                return commits.commit(self.layout, stage, completed(self.layout, stage, self.manifest(), change))
+            except PartitionsMoved as error:
+                if not own[error.table].isdisjoint(error.keys):
+                    raise
+        return commits.commit(self.layout, stage, completed(self.layout, stage, self.manifest(), change))
 
     def preview(self, stage: Stage, change: Change) -> AbstractContextManager[Preview]:
         """The store as a commit of the change would make it; see `preview.open_preview`."""
-        return open_preview(self.layout, stage, self.manifest(), change)
+        current = self.manifest()
+        return open_preview(self.layout, stage, current, completed(self.layout, stage, current, change))
 
     def damaged_partitions(self, table: str) -> frozenset[str]:
         """Partitions of a table with a data file that is lost, or not as long as it was written."""
         published = self.manifest().tables.get(table)
         partitions = published.partitions.values() if published else ()
-        return frozenset(part.key for part in partitions if any(map(self._is_damaged, part.files)))
+        damaged = {file.path for file in distinct_files(partitions) if self._is_damaged(file)}
+        return frozenset(part.key for part in partitions if any(file.path in damaged for file in part.files))
 
     def _refuse_damage(self) -> None:
         """Name a lost file: nobody swept it, and reopening would not help."""
@@ -98,9 +114,9 @@ class Store:
         except FileNotFoundError:
             return True
 
-    def sweep(self) -> commits.Swept:
+    def sweep(self) -> Swept:
         """Remove dead stages, files past their grace, and files that no version lists."""
-        return commits.sweep(self.layout, self._grace)
+        return sweep(self.layout, self._grace)
 
     def query(self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT) -> pl.DataFrame:
         """The rows of one SELECT over the newest version of the store.
