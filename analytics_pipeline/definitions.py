@@ -7,17 +7,19 @@ import dagster as dg
 
 import analytics_pipeline.defs
 from analytics_pipeline.components import load_datasets
-from analytics_pipeline.components.refresh_all import refresh_all_job
+from analytics_pipeline.components.all_datasets import all_datasets
+from analytics_pipeline.components.maintenance import maintenance_job, maintenance_job_schedule
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 
 
 def _definitions() -> dg.Definitions:
     loaded = load_datasets(analytics_pipeline.defs)
-    everything = refresh_all_job(loaded)
     return dg.Definitions.merge(
         loaded,
+        all_datasets(loaded),
         dg.Definitions(
-            jobs=[everything] if everything else [],
+            jobs=[maintenance_job],
+            schedules=[maintenance_job_schedule],
             resources={"analytics": AnalyticsResource(), "published": PublishedStoreResource()},
             # One process a step costs seconds of CPU each; a sync's own threads are what keeps both cores busy.
             executor=dg.in_process_executor,

@@ -20,11 +20,12 @@ from dagster_duckdb import DuckDBResource
 
 from analytics_pipeline.errors import SourceUrlMissing, StoreNotFound
 from analytics_pipeline.settings import Home, find_home
-from analytics_pipeline.sync.spec import SplitSyncSpec
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
     from analytics_pipeline.store import Store
     from analytics_pipeline.sync.engine import SyncJob
+    from analytics_pipeline.sync.status import DatasetStatus
     from analytics_pipeline.sync.summary import ViewSummary
 
 
@@ -47,8 +48,13 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return create_store(self.home().store)
 
-    def sync_job(self, spec: SplitSyncSpec, log: Callable[[str], None]) -> SyncJob:
+    def sync_job(self, spec: SplitSyncSpec, log: Callable[[str], None], *, run_id: str | None = None) -> SyncJob:
         """What syncs a dataset into the store.
+
+        Args:
+            spec: of the dataset.
+            log: gets a line for progress.
+            run_id: of the Dagster run that syncs; part of the dataset's status.
 
         Raises:
             SourceUrlMissing: the dataset's variable is not set, and no sample answers for it.
@@ -62,7 +68,38 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         url = sources.resolve(spec.url, home)
         if url is None:
             raise SourceUrlMissing(spec.name, spec.url)
-        return SyncJob(spec, url, self.store(), log)
+        return SyncJob(spec, url, self.store(), log, run_id=run_id)
+
+    def gate_job(self, spec: SplitSyncSpec) -> SyncJob | None:
+        """What asks whether a dataset changed; None where nothing is published, or its source is not there to be asked.
+
+        Unlike `sync_job` it makes, starts and fills nothing.
+        """
+        from analytics_pipeline.sample import sources  # noqa: PLC0415 - see the module's charter
+        from analytics_pipeline.sync.engine import SyncJob  # noqa: PLC0415
+
+        store, url = self._published(), sources.running_url(spec.url, self.home())
+        return SyncJob(spec, url, store, _ignored) if store is not None and url is not None else None
+
+    def status(self, spec: SplitSyncSpec) -> DatasetStatus:
+        """What is known of a dataset; makes nothing."""
+        from analytics_pipeline.sync.status import DatasetStatus, read_status  # noqa: PLC0415 - see the module's charter
+
+        store = self._published()
+        return read_status(store, spec) if store is not None else DatasetStatus(spec.name)
+
+    def holds_nothing_of(self, spec: SplitSyncSpec) -> bool:
+        """Whether no half of a dataset was ever published."""
+        store = self._published()
+        return store is None or not any(spec.table(half) in store.manifest().tables for half in Half)
+
+    def _published(self) -> Store | None:
+        from analytics_pipeline.store import open_store  # noqa: PLC0415 - see the module's charter
+
+        try:
+            return open_store(self.home().store)
+        except StoreNotFound:
+            return None
 
     def view_summary(self, spec: SplitSyncSpec) -> ViewSummary:
         """A dataset's JOIN view in numbers.
@@ -106,3 +143,7 @@ class PublishedStoreResource(DuckDBResource):
             connection.execute(f"ATTACH {literal(str(catalog.resolve()))} AS store (READ_ONLY)")
             connection.execute("USE store")
             yield connection
+
+
+def _ignored(_line: str) -> None:
+    """Ticks have no log that anybody reads."""

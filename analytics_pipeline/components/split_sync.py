@@ -14,7 +14,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analytics_pipeline.components.sync_assets import build_sync_assets
+from analytics_pipeline.components.sync_definitions import build_sync_assets
 from analytics_pipeline.errors import DatasetFileInvalid
 from analytics_pipeline.settings import SOURCE_URL_VARIABLES, environment_value, sample_is_in_charge, source_url
 from analytics_pipeline.sync.spec import SplitSyncSpec, unknown_key_message

@@ -52,6 +52,22 @@ def resolve(variable: str, home: Home) -> SecretStr | None:
     return ensure_sample(home)[OF_VARIABLE[variable]]
 
 
+def running_url(variable: str, home: Home) -> SecretStr | None:
+    """The connection string as `resolve` gives it, but nothing is started, filled or leased for it.
+
+    Args:
+        variable: as for `resolve`.
+        home: where the sample lives.
+
+    None also where the sample is in charge and its server does not run.
+    """
+    url = source_url(variable)
+    if url is not None or variable not in OF_VARIABLE or not sample_is_in_charge():
+        return url
+    server = server_of(home)
+    return server.url(OF_VARIABLE[variable]) if server.is_running() else None
+
+
 def ensure_sample(home: Home, scale: float | None = None) -> Mapping[str, SecretStr]:
     """The connection strings of the three sample databases by name, started and filled up to today.
 

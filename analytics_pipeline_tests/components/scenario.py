@@ -90,3 +90,26 @@ def events(instance: dg.DagsterInstance, asset: str) -> Sequence[dg.AssetMateria
 def partitions(instance: dg.DagsterInstance, asset: str) -> list[str | None]:
     """The partitions of the materialisations of an asset, oldest first."""
     return [event.partition for event in events(instance, asset)]
+
+
+def run_in(instance: dg.DagsterInstance, job: dg.ExecutableDefinition, status: str) -> dg.DagsterRun:
+    """A run of a job as Dagster's storage has it in some status; no process belongs to it."""
+    assert isinstance(job, dg.JobDefinition)
+    run = instance.create_run_for_job(job)
+    for event in _UNTIL[status]:
+        instance.report_dagster_event(dg.DagsterEvent(event_type_value=event, job_name=job.name), run.run_id)
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.status is dg.DagsterRunStatus[status]
+    return found
+
+
+_BEGUN = ["PIPELINE_STARTING", "PIPELINE_START"]
+_UNTIL = {
+    "NOT_STARTED": [],
+    "STARTING": _BEGUN[:1],
+    "STARTED": _BEGUN,
+    "SUCCESS": [*_BEGUN, "PIPELINE_SUCCESS"],
+    "FAILURE": [*_BEGUN, "PIPELINE_FAILURE"],
+    "CANCELED": [*_BEGUN, "PIPELINE_CANCELED"],
+}

@@ -1,0 +1,81 @@
+"""Maintenance: the job that keeps the store's files few and Dagster's storage small, every night.
+
+Belongs here: one op a task, none waits for another. Does not: the tasks (`store`, `housekeeping`).
+"""
+# No `from __future__ import annotations`: Dagster reads the context's annotation of ops.
+
+from datetime import timedelta
+
+import dagster as dg
+from pydantic import Field
+
+from analytics_pipeline.components.sync_events import failing_plainly
+from analytics_pipeline.resources import AnalyticsResource
+
+_NIGHT = "30 3 * * *"
+
+
+class PruneConfig(dg.Config):
+    """How much of Dagster's history stays.
+
+    Args:
+        days: runs that ended before so many days go.
+        at_most: so many runs in one night.
+    """
+
+    days: int = Field(default=30, ge=1)
+    at_most: int = Field(default=5_000, ge=1)
+
+
+@dg.op(description="Merges the small files of closed partitions into larger ones; readers notice nothing.")
+def compact_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+    """Compaction."""
+    with failing_plainly():
+        context.log.info("Compacted: %s", analytics.store().compact())
+
+
+@dg.op(description="Removes what dead processes left, and replaced files past their grace.")
+def sweep_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+    """The sweep."""
+    with failing_plainly():
+        swept = analytics.store().sweep()
+    counts = len(swept.stages), len(swept.expired), len(swept.orphans)
+    context.log.info("Removed %d dead stages, %d files past their grace, %d unlisted files.", *counts)
+
+
+@dg.op(description="Opens the catalog, which is made anew from the manifest where it is lost or damaged.")
+def check_catalog(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+    """The catalog."""
+    with failing_plainly():
+        manifest = analytics.store().manifest()
+    context.log.info("The catalog opens at version %d: %d tables.", manifest.version, len(manifest.tables))
+
+
+@dg.op(description="Removes old runs and their events, but none that a status is computed from.")
+def prune_runs(context: dg.OpExecutionContext, config: PruneConfig) -> None:
+    """The pruning of Dagster's own storage."""
+    from analytics_pipeline.housekeeping.prune import prune  # noqa: PLC0415 - as in `resources`
+
+    pruned = prune(context.instance, timedelta(days=config.days), at_most=config.at_most)
+    context.log.info("Removed %d runs; %d old ones stay: a status comes from them.", pruned.runs, pruned.kept)
+
+
+@dg.job(
+    description="Compacts and sweeps the store, checks its catalog, prunes Dagster's runs.",
+    executor_def=dg.in_process_executor,
+)
+def maintenance_job() -> None:
+    """All tasks; one that fails does not hold up the others."""
+    compact_store()
+    sweep_store()
+    check_catalog()
+    prune_runs()
+
+
+maintenance_job_schedule = dg.ScheduleDefinition(
+    job=maintenance_job,
+    cron_schedule=_NIGHT,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every night, after the audit.",
+)

@@ -1,0 +1,136 @@
+"""What Dagster's pages show of a dataset's checks, metadata and status."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from analytics_pipeline.components.all_datasets import all_datasets
+from analytics_pipeline.store import Store
+from analytics_pipeline_tests.components import scenario
+from analytics_pipeline_tests.components.scenario import DAYS, events, materialize, spec
+
+KEYED = {"dataset": ["dataset_id"]}
+CHECKS = {
+    "orders_dataset": {"equals_source", "rows_in_rest", "schema_unchanged", "unique_keys"},
+    "orders_results": {"equals_source", "rows_in_rest", "schema_unchanged"},
+    "orders_data": {"no_orphan_results", "verified_in_time"},
+}
+EVERYTHING = [*CHECKS, "orders_metadata"]
+
+
+@pytest.fixture
+def code(orders_url: str, store: Store) -> dg.Definitions:
+    code = scenario.definitions(spec(primary_key=KEYED, refresh_interval_minutes=15))
+    return dg.Definitions.merge(code, all_datasets(code))
+
+
+def run(
+    code: dg.Definitions, instance: dg.DagsterInstance, job: str = "orders_refresh_job"
+) -> dg.ExecuteInProcessResult:
+    return code.resolve_job_def(job).execute_in_process(instance=instance, raise_on_error=False)
+
+
+def run_checks(code: dg.Definitions, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+    """As by the button on a check's page."""
+    job = code.resolve_implicit_global_asset_job_def()
+    keys = [key for key in code.resolve_asset_graph().asset_check_keys if key.asset_key.path[-1] in CHECKS]
+    return job.get_subset(asset_check_selection=set(keys), asset_selection=set()).execute_in_process(
+        instance=instance, raise_on_error=False
+    )
+
+
+def answers(instance: dg.DagsterInstance) -> dict[tuple[str, str], str]:
+    """The newest status of every check, as the UI's history of it begins."""
+    found = {}
+    for asset, name in every(""):
+        key = dg.AssetCheckKey(dg.AssetKey(asset), name)
+        for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=1):
+            found[asset, name] = record.status.value
+    return found
+
+
+def every(status: str) -> dict[tuple[str, str], str]:
+    return {(asset, name): status for asset, names in CHECKS.items() for name in names}
+
+
+def test_the_checks_guard_the_assets_that_they_are_about(code: dg.Definitions) -> None:
+    found: dict[str, set[str]] = {}
+    for key in code.resolve_asset_graph().asset_check_keys:
+        found.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+
+    assert found == CHECKS
+
+
+@pytest.mark.parametrize("job", ["orders_refresh_job", "orders_rebuild_job", "orders_audit_job", "audit_job"])
+def test_every_job_of_a_dataset_evaluates_every_check(
+    code: dg.Definitions, instance: dg.DagsterInstance, job: str
+) -> None:
+    assert run(code, instance, job).success
+
+    assert answers(instance) == every("SUCCEEDED")
+
+
+def test_a_check_that_fails_is_red_and_says_why(
+    code: dg.Definitions, instance: dg.DagsterInstance, orders_url: str
+) -> None:
+    scenario.change_source(orders_url, "INSERT INTO reviews VALUES (98, 77, now(), 1), (99, 1, NULL, 1)")
+
+    assert run(code, instance).success
+
+    red = {key for key, status in answers(instance).items() if status == "FAILED"}
+    assert red == {("orders_data", "no_orphan_results"), ("orders_results", "rows_in_rest")}
+    key = dg.AssetCheckKey(dg.AssetKey("orders_results"), "rows_in_rest")
+    [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+    evaluation = record.event.dagster_event.asset_check_evaluation_data if record.event else None
+    assert evaluation is not None
+    assert evaluation.severity is dg.AssetCheckSeverity.WARN
+    assert str(evaluation.description).startswith("1 of 10 rows have no time")
+    assert evaluation.metadata["rows"].value == 1
+
+
+def test_checks_by_hand_compare_with_the_source_and_replace_nothing(
+    code: dg.Definitions, instance: dg.DagsterInstance, orders_url: str, store: Store
+) -> None:
+    assert run(code, instance).success
+    assert run_checks(code, instance).success
+    assert answers(instance) == every("SUCCEEDED")
+    scenario.change_source(orders_url, "DELETE FROM reviews WHERE order_id = 2")
+
+    assert run_checks(code, instance).success
+
+    assert answers(instance) == every("SUCCEEDED") | {("orders_results", "equals_source"): "FAILED"}
+    assert store.manifest().version == 1
+    assert len(events(instance, "orders_data")) == 1
+
+
+def test_a_refresh_shows_metadata_and_status(code: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    assert run(code, instance).success
+
+    [event] = events(instance, "orders_metadata")
+    shown = {name: value.value for name, value in event.metadata.items()}
+    assert shown["state"] == "ready"
+    assert shown["last_sync_type"] == "full"
+    assert shown["orders_dataset/row_count"] == 4
+    assert shown["orders_results/row_count"] == 8
+    assert shown["orders_data/avg_score"] == 0.5
+    assert {"orders_dataset", "orders_results", "orders_data", "last_sync", "last_verified"} <= shown.keys()
+
+
+def test_metadata_can_be_looked_at_without_a_sync(
+    code: dg.Definitions, instance: dg.DagsterInstance, store: Store
+) -> None:
+    assert materialize(code, instance, ["orders_metadata"]).success
+    [before] = events(instance, "orders_metadata")
+    assert before.metadata["state"].value == "not_synced"
+
+    assert materialize(code, instance, EVERYTHING, partition=str(DAYS[0]), until=str(DAYS[-1])).success
+
+    after = events(instance, "orders_metadata")[-1]
+    assert after.metadata["orders_data/row_count"].value == 8
+
+
+def test_events_tell_the_kind_of_fingerprint(code: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    assert run(code, instance).success
+
+    assert events(instance, "orders_dataset")[0].metadata["fingerprint"].value == "checksum"
