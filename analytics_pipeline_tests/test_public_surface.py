@@ -29,6 +29,7 @@ PUBLIC = {
         "Partition",
         "PartitionedWriter",
         "Replace",
+        "ResumableStage",
         "Stage",
         "Store",
         "Swept",

@@ -20,7 +20,7 @@ from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.preview import Preview
 from analytics_pipeline.store.reader import Parameters
 from analytics_pipeline.store.schema import Column
-from analytics_pipeline.store.stage import Stage
+from analytics_pipeline.store.stage import ResumableStage, Stage
 from analytics_pipeline.store.store import Store, create_store, open_store
 from analytics_pipeline.store.sweep import Swept
 
@@ -38,6 +38,7 @@ __all__ = [
     "PartitionedWriter",
     "Preview",
     "Replace",
+    "ResumableStage",
     "Stage",
     "Store",
     "Swept",

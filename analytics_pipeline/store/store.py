@@ -27,7 +27,7 @@ from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
 from analytics_pipeline.store.schema import checked_table_name
 from analytics_pipeline.store.split import completed
-from analytics_pipeline.store.stage import Stage, open_stage
+from analytics_pipeline.store.stage import ResumableStage, Stage, open_resumable_stage, open_stage
 from analytics_pipeline.store.sweep import Swept, sweep
 
 DEFAULT_GRACE = timedelta(hours=1)
@@ -71,6 +71,10 @@ class Store:
     def stage(self, sync_id: str) -> AbstractContextManager[Stage]:
         """A staging folder for one sync; see `open_stage`."""
         return open_stage(self.layout, sync_id, lock_timeout=commits.LOCK_TIMEOUT)
+
+    def resumable_stage(self, name: str) -> AbstractContextManager[ResumableStage]:
+        """A stage that outlives its process and is taken up by the next one; see `ResumableStage`."""
+        return open_resumable_stage(self.layout, name, lock_timeout=commits.LOCK_TIMEOUT)
 
     def exclusive(self, name: str, log: Callable[[str], None]) -> AbstractContextManager[None]:
         """Hold a lock of this store for a `with` block, however long another process has it; says that it waits."""

@@ -9,7 +9,9 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.synchronize import Event
@@ -147,6 +149,18 @@ def hold_stage(root: Path, ready: Event, go: Event) -> None:
         ready.set()
         go.wait()
         store.commit(stage, Change([change]))
+
+
+def write_resumable(root: Path, written: Event) -> None:
+    """Write a day into a resumable stage, note it, write a part of another one, and wait to be killed."""
+    store = open_store(root)
+    with store.resumable_stage("backfill") as stage:
+        (first,) = change_of(stage, "backfill", {"d1": facts(1, 2)}).partitions
+        stage.write_note(json.dumps({"key": first.key, **asdict(first.files[0])}))
+        change_of(stage, "backfill", {"d2": facts(3)})
+        written.set()
+        while True:
+            time.sleep(1)
 
 
 _STEPS = ("link", "symlink", "fsync", "rename", "replace", "unlink", "mkdir", "rmdir", "chmod")
