@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analytics_pipeline.store import Change, JoinView, Stage, Store, TableChange
-from analytics_pipeline.store.schema import identifier
 from analytics_pipeline.sync.plan import KEY, HalfPlan
+from analytics_pipeline.sync.records import changed_records
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 
@@ -43,7 +43,6 @@ def order_of_doubles(
         view = store.manifest().views.get(spec.view)
         return view.newest_by if view else None
     with store.preview(stage, Change(tables)) as preview:
-        counted = f"SELECT count({KEY}) > count(DISTINCT {KEY}) FROM {identifier(dataset.table)}"
-        if not preview.rows(counted)[0][0]:
+        if not changed_records(preview, spec, ()).doubled:
             return None
     return dataset.names[spec.incremental_column] if spec.incremental_column else KEY
