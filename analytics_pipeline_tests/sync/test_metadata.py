@@ -33,7 +33,7 @@ def schema_of(types: Mapping[str, pa.DataType]) -> pa.Schema:
     return pa.schema(types)
 
 
-RECORDS = pa.schema(
+RECORDS = schema_of(
     {
         "dataset_id": pa.string(),
         "timestamp": pa.timestamp("us", "UTC"),
@@ -41,7 +41,7 @@ RECORDS = pa.schema(
         "latency": pa.float64(),
     }
 )
-RESULTS = pa.schema(
+RESULTS = schema_of(
     {
         "dataset_id": pa.string(),
         "metric_name": pa.string(),
