@@ -51,6 +51,7 @@ format: $(READY) ## let ruff format and fix
 
 bench: $(READY) ## measure against psql COPY and write the figures
 	@$(BIN)/python benchmarks/full_sync.py
+	@$(BIN)/python benchmarks/refresh.py
 	@$(BIN)/python benchmarks/commit.py
 	@$(BIN)/python benchmarks/imports.py
 

@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -138,6 +140,26 @@ def _spread(seconds: list[float]) -> str:
     return f"{median(seconds):.2f} s | {min(seconds):.2f} s | {max(seconds):.2f} s"
 
 
+@contextmanager
+def started(keep: Path | None) -> Iterator[tuple[EmbeddedPostgres, Path]]:
+    """A server with room in memory for the tables, and a folder for whatever a benchmark writes."""
+    scratch = keep or Path(tempfile.mkdtemp(prefix="bench-"))
+    scratch.mkdir(exist_ok=True)
+    server = EmbeddedPostgres(scratch / "postgres")
+    server.start()
+    try:
+        with psycopg.connect(server.url("postgres").get_secret_value(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET shared_buffers = '1GB'")
+            connection.execute("ALTER SYSTEM SET max_wal_size = '8GB'")
+        server.stop()
+        server.start()
+        yield server, scratch
+    finally:
+        server.stop()
+        if keep is None:
+            shutil.rmtree(scratch)
+
+
 def main() -> None:
     """Measure, print, and write the section `full-sync` of docs/benchmarks.md."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -149,21 +171,8 @@ def main() -> None:
     if options.sync:
         sync_once(options.sync[0], Path(options.sync[1]))
         return
-    scratch = options.keep or Path(tempfile.mkdtemp(prefix="bench-"))
-    scratch.mkdir(exist_ok=True)
-    server = EmbeddedPostgres(scratch / "postgres")
-    server.start()
-    try:
-        with psycopg.connect(server.url("postgres").get_secret_value(), autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET shared_buffers = '1GB'")
-            connection.execute("ALTER SYSTEM SET max_wal_size = '8GB'")
-        server.stop()
-        server.start()
+    with started(options.keep) as (server, scratch):
         lines = compare(server, scratch, options.rows, options.rounds)
-    finally:
-        server.stop()
-        if options.keep is None:
-            shutil.rmtree(scratch)
     record("full-sync", "make bench", lines)
 
 

@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum, auto
 from functools import partial
 from threading import Event
+from typing import TypeVar
 
-import psycopg
 from pydantic import SecretStr
 
-from analytics_pipeline.store import Manifest, Replace, Stage, Store, Table
-from analytics_pipeline.sync.changes import Changes
-from analytics_pipeline.sync.connections import asked, cancel_labelled, labelled, together
-from analytics_pipeline.sync.gate import source_gate
+from analytics_pipeline.store import Manifest, Replace, Stage, Store
+from analytics_pipeline.sync.changes import Changes, Comparison
+from analytics_pipeline.sync.connections import asked_at_once, cancel_labelled, labelled, together
+from analytics_pipeline.sync.judge import Judge
 from analytics_pipeline.sync.plan import HalfPlan, plan_halves
 from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
@@ -28,7 +29,19 @@ from analytics_pipeline.sync.publishing import Publishing
 from analytics_pipeline.sync.reading import HalfRead, Log, Reading
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
-Choose = Callable[[Snapshot, HalfPlan, Table | None], Changes]
+T = TypeVar("T")
+Choose = Callable[[Comparison], Changes]
+
+
+class Streams(StrEnum):
+    """When the connections that rows stream through are opened.
+
+    A rewrite of a table that waits behind the snapshot's locks keeps out every connection that comes later. Opened
+    first, none does; but a refresh that finds nothing has opened them for nothing, which is half of what it costs.
+    """
+
+    FIRST = auto()
+    WHEN_NEEDED = auto()
 
 
 @dataclass(frozen=True)
@@ -37,13 +50,15 @@ class Wish:
 
     Args:
         halves: those that it looks at.
-        choose: the partitions of a half, asked with its plan and its published table, in the snapshot.
+        choose: the partitions of a half.
         whole: what becomes of a table of which every partition is replaced.
+        streams: when to open the connections for rows.
     """
 
     halves: frozenset[Half]
     choose: Choose
     whole: Replace = Replace.TABLE
+    streams: Streams = Streams.FIRST
 
 
 @dataclass(frozen=True)
@@ -111,14 +126,14 @@ class Attempt:
         sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
         before = self.store.manifest()
         with self.store.stage(sync_id) as stage:
-            with self.snapshot(label, wish.halves) as snapshot:
+            with self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
-                plans, gate = self.plans(snapshot, now)
-                cancel = partial(cancel_labelled, self.url, label)
-                halves = self._read(wish, plans, snapshot, stage, cancel)
+                plans = self._plans(snapshot, now)
+                judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
+                halves = self._read(wish, plans, judge, stage, partial(cancel_labelled, self.url, label))
             reads = [half.read for half in halves.values() if half.read is not None]
             manifest = Publishing(self.spec, self.store, self.log).commit(stage, plans, reads, wish.whole)
-        return Done(sync_id, before, manifest, halves, began, gate)
+        return Done(sync_id, before, manifest, halves, began, judge.gate())
 
     def compare(self, wish: Wish, now: datetime) -> Mapping[Half, Changes]:
         """What a wish would choose, without reading or changing anything.
@@ -131,37 +146,31 @@ class Attempt:
             SyncError: the source cannot be asked.
         """
         label = f"analytics_pipeline {uuid.uuid4().hex[:16]}"
-        tables, failed = self.store.manifest().tables, Event()
-        with self.snapshot(label, wish.halves) as snapshot:
-            plans, _ = self.plans(snapshot, now)
+        with self._snapshot(label, wish) as snapshot:
+            plans = self._plans(snapshot, now)
+            judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
 
-            def ask(half: Half, plan: HalfPlan) -> tuple[Half, Changes]:
-                return half, wish.choose(snapshot, plan, tables.get(plan.table))
+            def ask(half: Comparison, _failed: Event) -> tuple[Half, Changes]:
+                return half.plan.half, wish.choose(half)
 
-            tasks = [partial(ask, half, plan) for half, plan in plans.items() if half in wish.halves]
-            return dict(together(tasks, failed, partial(cancel_labelled, self.url, label)))
+            return dict(self._at_once(wish, plans, judge, partial(cancel_labelled, self.url, label), ask))
 
-    def snapshot(self, label: str, halves: frozenset[Half]) -> AbstractContextManager[Snapshot]:
-        """A snapshot with all connections that a sync of these halves needs, under a common name."""
+    def _snapshot(self, label: str, wish: Wish) -> AbstractContextManager[Snapshot]:
+        """A snapshot with the connections that a wish needs, under a common name."""
         return open_snapshot(
             labelled(self.url, label),
             [self.spec.dataset_query, self.spec.results_query],
             query_timeout=self.spec.query_timeout,
             on_notice=self.log,
             stall_timeout=self.stall_timeout,
-            spares=self._spares(len(halves)),
+            spares=self._spares(wish),
         )
 
-    def plans(self, snapshot: Snapshot, now: datetime) -> tuple[Mapping[Half, HalfPlan], str | None]:
-        """The plans of both halves, and what the source's gate says in their snapshot."""
+    def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
         source, until = str(snapshot.source), self.until(now)
-
-        def ask(session: psycopg.Connection) -> tuple[Mapping[Half, HalfPlan], str | None]:
-            plans = plan_halves(self.spec, session, source, until)
-            gate = self._gate(session) if all(plan.traits.moves_only_with_writes for plan in plans.values()) else None
-            return plans, gate
-
-        return asked(snapshot, self.stall_timeout, ask)
+        return asked_at_once(
+            snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until)
+        )
 
     def until(self, now: datetime) -> datetime:
         """The moment in the last window: one that is published stays, though this machine's clock may be behind."""
@@ -170,40 +179,49 @@ class Attempt:
         lowers = [part.lower for table in published for part in table.partitions.values() if part.lower is not None]
         return max([now, *lowers])
 
-    def _gate(self, session: psycopg.Connection) -> str | None:
-        try:
-            with session.transaction():
-                return source_gate(session)
-        except psycopg.Error as error:
-            reason = str(error).split("\n")[0]
-            self.log(f"{self.spec.name}: unchanged sources cannot be told without fingerprints here ({reason}).")
-            return None
-
-    def _spares(self, halves: int) -> Spares:
-        """All connections that the sync will need: one to describe, then to fingerprint and to read each half."""
+    def _spares(self, wish: Wish) -> Spares:
+        """Connections to open at once: to judge the queries, to fingerprint each half, and perhaps to read it."""
+        halves = len(wish.halves)
         splits = self.tier in {None, Tier.PARALLEL} and self.spec.partition_column is not None
+        if wish.streams is Streams.WHEN_NEEDED:
+            return Spares(psycopg=1 + halves)
         if self.tier is Tier.CURSOR:
             return Spares(psycopg=1 + 2 * halves)
         streams = self.spec.sync_workers if splits else 1
         return Spares(adbc=halves * streams, psycopg=1 + halves * (2 if splits else 1))
 
     def _read(
+        self, wish: Wish, plans: Mapping[Half, HalfPlan], judge: Judge, stage: Stage, cancel: Callable[[], None]
+    ) -> Mapping[Half, HalfDone]:
+        """Choose and read in all halves at once; the first failure stops the others."""
+        reading = Reading(self.spec, self.log, self.tier, self.stall_timeout)
+
+        def read(half: Comparison, failed: Event) -> tuple[Half, HalfDone]:
+            changes = wish.choose(half)
+            wanted = bool(changes.stale) and not failed.is_set()
+            done = HalfDone(half.plan, changes, reading.half(half, changes, stage, failed) if wanted else None)
+            return half.plan.half, done
+
+        return dict(self._at_once(wish, plans, judge, cancel, read))
+
+    def _at_once(
         self,
         wish: Wish,
         plans: Mapping[Half, HalfPlan],
-        snapshot: Snapshot,
-        stage: Stage,
+        judge: Judge,
         cancel: Callable[[], None],
-    ) -> Mapping[Half, HalfDone]:
-        """Choose and read in all halves at once; the first failure stops the others."""
-        failed = Event()
-        tables = self.store.manifest().tables
-        reading = Reading(self.spec, self.log, self.tier, self.stall_timeout)
+        work: Callable[[Comparison, Event], tuple[Half, T]],
+    ) -> Sequence[tuple[Half, T]]:
+        """Do the same for each half of a wish at once, and judge both queries meanwhile."""
+        failed, tables = Event(), self.store.manifest().tables
+        halves = [
+            Comparison(judge.snapshot, plan, tables.get(plan.table), self.patience, partial(judge.doubts, half))
+            for half, plan in plans.items()
+            if half in wish.halves
+        ]
 
-        def read(plan: HalfPlan) -> HalfDone:
-            changes = wish.choose(snapshot, plan, tables.get(plan.table))
-            wanted = bool(changes.stale) and not failed.is_set()
-            return HalfDone(plan, changes, reading.half(plan, changes, snapshot, stage, failed) if wanted else None)
+        def judged() -> None:
+            judge.run()
 
-        tasks = [partial(read, plan) for half, plan in plans.items() if half in wish.halves]
-        return {done.plan.half: done for done in together(tasks, failed, cancel)}
+        tasks: list[Callable[[], tuple[Half, T] | None]] = [judged, *(partial(work, half, failed) for half in halves)]
+        return [done for done in together(tasks, failed, cancel) if done is not None]

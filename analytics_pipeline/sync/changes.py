@@ -6,7 +6,7 @@ Does not: what a fingerprint is (`fingerprint`), or replacing what differs (`eng
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,96 +37,99 @@ class Changes:
     drifted: frozenset[str] = frozenset()
 
 
-def everything(plan: HalfPlan) -> Changes:
-    """All partitions, without asking."""
-    return Changes(frozenset(plan.bounds))
-
-
-def changed(snapshot: Snapshot, plan: HalfPlan, published: Table | None, patience: float) -> Changes:
-    """Partitions of a half whose content in the source differs from the published one.
-
-    A partition that the source no longer has counts as different: its rows were deleted. Where the published table was
-    made by other rules (queries, columns, types, geometry), every partition is stale.
+@dataclass(frozen=True)
+class Comparison:
+    """A half in a snapshot of its source, beside its published table.
 
     Args:
         snapshot: to ask in.
         plan: of the half.
         published: its table; None where there is none yet.
         patience: seconds to wait for the source's answer.
+        doubts: tells why two reads of one snapshot might differ; it may have to wait for that.
+    """
+
+    snapshot: Snapshot
+    plan: HalfPlan
+    published: Table | None
+    patience: float
+    doubts: Callable[[], Sequence[str]]
+
+    @property
+    def has_other_rules(self) -> bool:
+        """Whether the published table was made by other queries, columns, types or windows than those of the plan."""
+        partitions = self.published.partitions.values() if self.published else ()
+        return any(partition.spec_hash != self.plan.spec_hash for partition in partitions)
+
+
+def changed(half: Comparison) -> Changes:
+    """Partitions of a half whose content in the source differs from the published one.
+
+    A partition that the source no longer has counts as different: its rows were deleted. Where the published table was
+    made by other rules, every partition is stale.
 
     Raises:
         SourceError: the source could not be asked.
     """
-    if published is None or has_other_rules(plan, published):
-        return first_time(snapshot, plan, patience)
-    found = source_fingerprints(snapshot, plan, patience, (plan.kind,))
-    return Changes(frozenset(key for key in plan.bounds if _differs(published, key, found)), found)
+    if half.published is None or half.has_other_rules:
+        return first_time(half)
+    found = source_fingerprints(half, (half.plan.kind,))
+    return Changes(frozenset(key for key in half.plan.bounds if _differs(half.published, key, found)), found)
 
 
-def audited(snapshot: Snapshot, plan: HalfPlan, published: Table | None, patience: float) -> Changes:
+def audited(half: Comparison) -> Changes:
     """The same by the checksum of every row, whatever kind tells changes from day to day.
 
     Raises:
         SourceError: the source could not be asked.
     """
-    if published is None or has_other_rules(plan, published):
-        return first_time(snapshot, plan, patience)
-    found = source_fingerprints(snapshot, plan, patience, tuple(plan.hashes))
-    stale = frozenset(key for key in plan.bounds if _differs(published, key, found))
-    of_own_kind = {key: fingerprint.of(plan.kind) for key, fingerprint in found.items()}
-    return Changes(stale, found, frozenset(key for key in stale if not _differs(published, key, of_own_kind)))
+    if half.published is None or half.has_other_rules:
+        return first_time(half)
+    found = source_fingerprints(half, tuple(half.plan.hashes))
+    stale = frozenset(key for key in half.plan.bounds if _differs(half.published, key, found))
+    of_own_kind = {key: fingerprint.of(half.plan.kind) for key, fingerprint in found.items()}
+    return Changes(stale, found, frozenset(key for key in stale if not _differs(half.published, key, of_own_kind)))
 
 
-def first_time(snapshot: Snapshot, plan: HalfPlan, patience: float) -> Changes:
+def first_time(half: Comparison) -> Changes:
     """All partitions; of a query that may give another answer each time, with fingerprints to compare the read with.
 
     Raises:
         SourceError: the source could not be asked.
     """
-    if not plan.doubts:
-        return everything(plan)
-    return Changes(frozenset(plan.bounds), source_fingerprints(snapshot, plan, patience, (plan.kind,)))
+    found = source_fingerprints(half, (half.plan.kind,)) if half.doubts() else {}
+    return Changes(frozenset(half.plan.bounds), found)
 
 
-def changed_rest(snapshot: Snapshot, plan: HalfPlan, published: Table | None, patience: float) -> frozenset[str]:
+def changed_rest(half: Comparison) -> frozenset[str]:
     """`REST`, if its content differs from the published one: a row that came from there would be published twice.
 
     Raises:
         SourceError: the source could not be asked.
     """
-    if published is None or REST not in published.partitions:
+    if half.published is None or REST not in half.published.partitions:
         return frozenset()
-    found = source_fingerprints(snapshot, plan, patience, (plan.kind,), frozenset({REST}))
-    return frozenset({REST} if _differs(published, REST, found) else ())
-
-
-def has_other_rules(plan: HalfPlan, published: Table) -> bool:
-    """Whether a published table was made by other queries, columns, types or windows than those of the plan."""
-    return any(partition.spec_hash != plan.spec_hash for partition in published.partitions.values())
+    found = source_fingerprints(half, (half.plan.kind,), frozenset({REST}))
+    return frozenset({REST} if _differs(half.published, REST, found) else ())
 
 
 def source_fingerprints(
-    snapshot: Snapshot,
-    plan: HalfPlan,
-    patience: float,
-    kinds: tuple[FingerprintKind, ...],
-    keys: frozenset[str] | None = None,
+    half: Comparison, kinds: tuple[FingerprintKind, ...], keys: frozenset[str] | None = None
 ) -> Found:
     """The fingerprint of every partition, by one grouped query.
 
     Args:
-        snapshot: to ask in.
-        plan: of the half.
-        patience: seconds to wait for the answer.
+        half: to ask for.
         kinds: of fingerprint.
         keys: only these partitions; None for the whole history.
 
     Raises:
         SourceError: the source could not be asked.
     """
+    plan, patience = half.plan, half.patience
     where = None if keys is None else plan.selecting(keys)
     query = grouped_query(plan.query, plan.bucket, [plan.hashes[kind] for kind in kinds], where).encode()
-    rows: list[tuple[Any, ...]] = asked(snapshot, patience, lambda session: session.execute(query).fetchall())
+    rows: list[tuple[Any, ...]] = asked(half.snapshot, patience, lambda session: session.execute(query).fetchall())
     found = dict.fromkeys(plan.bounds if keys is None else keys, Fingerprint.nothing(kinds))
     for bucket, count, *totals in rows:
         key = plan.key_of(bucket)  # several buckets are `REST`

@@ -85,6 +85,21 @@ def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection]
     return _within(snapshot, seconds, work)
 
 
+def asked_at_once(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
+    """The same without a connection of its own, before anything else is asked in the snapshot.
+
+    Raises:
+        SourceStalled: no answer.
+        SourceError: the source refused.
+    """
+
+    def work() -> T:
+        with translated(snapshot.url):
+            return ask(snapshot.coordinator)
+
+    return _within(snapshot, seconds, work)
+
+
 def _within(snapshot: Snapshot, seconds: float, work: Callable[[], T]) -> T:
     try:
         return within(seconds, work, lambda _: None)

@@ -9,31 +9,28 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import SourceError, StoreError
-from analytics_pipeline.store import Replace, Store, Table
+from analytics_pipeline.errors import SourceError, SourceLocked, StoreError
+from analytics_pipeline.store import Replace, Store
 from analytics_pipeline.sync import checks
-from analytics_pipeline.sync.attempt import Attempt, Choose, Done, Wish
-from analytics_pipeline.sync.changes import Changes, audited, changed, changed_rest, first_time, has_other_rules
+from analytics_pipeline.sync.attempt import Attempt, Choose, Done, Streams, Wish
+from analytics_pipeline.sync.changes import Changes, Comparison, audited, changed, changed_rest, first_time
 from analytics_pipeline.sync.checks import CheckResult
 from analytics_pipeline.sync.disk import writing
 from analytics_pipeline.sync.gate import gate_of, source_gate_of
 from analytics_pipeline.sync.outcome import SyncOutcome, checks_of, outcome_of, status_after
-from analytics_pipeline.sync.plan import HalfPlan, checked_keys
+from analytics_pipeline.sync.plan import checked_keys
 from analytics_pipeline.sync.postgres.readers import Tier
-from analytics_pipeline.sync.postgres.snapshot import Snapshot
 from analytics_pipeline.sync.reading import Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.status import State, read_status, syncing, verified_again, write_status
 
 GATE_SECONDS = 5.0
-
-_Compare = Callable[[Snapshot, HalfPlan, Table | None, float], Changes]
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ class SyncJob:
             self.log(f"{self.spec.name}: nothing was written in the source's server since it was compared last.")
             manifest = self.store.manifest()
             return SyncOutcome(_sync_id(self.spec), manifest, checks=checks_of(self.spec, manifest, {}, manifest))
-        return self._run(Wish(frozenset(Half), self._with_damaged(changed)), now)
+        return self._run(self._comparing(changed), now)
 
     def audit(self, *, now: datetime | None = None) -> SyncOutcome:
         """A refresh that compares every row's checksum, whatever kind of fingerprint tells changes from day to day.
@@ -98,7 +95,7 @@ class SyncJob:
         Raises:
             SyncError, StoreError: as `refresh`.
         """
-        return self._run(Wish(frozenset(Half), self._with_damaged(audited)), now)
+        return self._run(self._comparing(audited), now)
 
     def replace(self, selection: Selection, *, now: datetime | None = None) -> SyncOutcome:
         """Replace what is selected by what the source holds now, whether it changed or not.
@@ -114,10 +111,10 @@ class SyncJob:
             SyncError, StoreError: as `refresh`.
         """
 
-        def chosen(snapshot: Snapshot, plan: HalfPlan, published: Table | None, patience: float) -> Changes:
-            return self._selected(selection.partitions, snapshot, plan, published, patience)
+        def chosen(half: Comparison) -> Changes:
+            return self._selected(selection.partitions, half)
 
-        return self._run(Wish(selection.halves, self._choosing(chosen)), now)
+        return self._run(Wish(selection.halves, chosen), now)
 
     def rebuild(self, *, now: datetime | None = None) -> SyncOutcome:
         """Replace everything, and adopt the source's columns even where the published types cannot hold them.
@@ -128,11 +125,7 @@ class SyncJob:
         Raises:
             SyncError, StoreError: as `refresh`.
         """
-
-        def all_of(snapshot: Snapshot, plan: HalfPlan, _published: Table | None, patience: float) -> Changes:
-            return first_time(snapshot, plan, patience)
-
-        return self._run(Wish(frozenset(Half), self._choosing(all_of), Replace.TABLE_AND_COLUMNS), now)
+        return self._run(Wish(frozenset(Half), first_time, Replace.TABLE_AND_COLUMNS), now)
 
     def is_unchanged(self, patience: float = GATE_SECONDS, *, now: datetime | None = None) -> bool:
         """Whether it is proven that a refresh would find nothing; one question to the source, whatever its size.
@@ -168,7 +161,7 @@ class SyncJob:
         manifest, moment = self.store.manifest(), now or datetime.now(UTC)
         found: dict[Half, Changes] = {}
         if any(self.spec.table(half) in manifest.tables for half in Half):
-            found = dict(self._attempt().compare(Wish(frozenset(Half), self._choosing(changed)), moment))
+            found = dict(self._attempt().compare(Wish(frozenset(Half), changed, streams=Streams.WHEN_NEEDED), moment))
         verified = read_status(self.store, self.spec).last_verified
         in_time = checks.verified_in_time(self.spec.view, verified, self.spec.refresh_interval_minutes, moment)
         return [*checks_of(self.spec, manifest, found, manifest), in_time]
@@ -189,53 +182,48 @@ class SyncJob:
         """Sync, from the snapshot on, until it succeeds, fails for good, or the pauses are used up."""
         for pause in self.pauses:
             try:
-                return self._attempt().run(wish, now or datetime.now(UTC))
+                return self._attempted(wish, now)
             except SourceError as error:
                 if not error.transient:
                     raise
                 seconds = pause * random.uniform(0.5, 1.5)  # noqa: S311 - so that many syncs do not come back at once
                 self.log(f"{self.spec.name}: trying again in {seconds:.1f} s. {error}")
                 time.sleep(seconds)
-        return self._attempt().run(wish, now or datetime.now(UTC))
+        return self._attempted(wish, now)
 
-    def _choosing(self, compare: _Compare) -> Choose:
-        patience = self._attempt().patience
+    def _attempted(self, wish: Wish, now: datetime | None) -> Done:
+        try:
+            return self._attempt().run(wish, now or datetime.now(UTC))
+        except SourceLocked as error:
+            if wish.streams is Streams.FIRST:
+                raise
+            self.log(f"{self.spec.name}: opening all connections first now. {error}")
+        return self._attempt().run(replace(wish, streams=Streams.FIRST), now or datetime.now(UTC))
 
-        def choose(snapshot: Snapshot, plan: HalfPlan, published: Table | None) -> Changes:
-            return compare(snapshot, plan, published, patience)
+    def _comparing(self, compare: Choose) -> Wish:
+        """To replace what differs from the source, and what is lost here."""
 
-        return choose
-
-    def _with_damaged(self, compare: _Compare) -> Choose:
-        """What differs from the source, and what is lost here."""
-        choose = self._choosing(compare)
-
-        def chosen(snapshot: Snapshot, plan: HalfPlan, published: Table | None) -> Changes:
-            damaged = self.store.damaged_partitions(plan.table) & plan.bounds.keys()
+        def chosen(half: Comparison) -> Changes:
+            table = half.plan.table
+            damaged = self.store.damaged_partitions(table) & half.plan.bounds.keys()
             if damaged:
-                self.log(f"{plan.table}: files of {', '.join(sorted(damaged))} are lost or cut; they are read again.")
-            found = choose(snapshot, plan, published)
+                self.log(f"{table}: files of {', '.join(sorted(damaged))} are lost or cut; they are read again.")
+            found = compare(half)
             return Changes(found.stale | damaged, found.found, found.drifted)
 
-        return chosen
+        is_first = any(self.spec.table(half) not in self.store.manifest().tables for half in Half)
+        return Wish(frozenset(Half), chosen, streams=Streams.FIRST if is_first else Streams.WHEN_NEEDED)
 
-    def _selected(
-        self,
-        keys: frozenset[str] | None,
-        snapshot: Snapshot,
-        plan: HalfPlan,
-        published: Table | None,
-        patience: float,
-    ) -> Changes:
+    def _selected(self, keys: frozenset[str] | None, half: Comparison) -> Changes:
         if keys is None:
-            return first_time(snapshot, plan, patience)
-        checked_keys(self.spec, keys, plan)
+            return first_time(half)
+        checked_keys(self.spec, keys, half.plan)
         if not keys:
             return Changes(keys)
-        if published is not None and has_other_rules(plan, published):
-            self.log(f"{plan.table}: its spec or its columns changed, so all partitions are replaced.")
-            return first_time(snapshot, plan, patience)
-        return Changes(keys | changed_rest(snapshot, plan, published, patience))
+        if half.has_other_rules:
+            self.log(f"{half.plan.table}: its spec or its columns changed, so all partitions are replaced.")
+            return first_time(half)
+        return Changes(keys | changed_rest(half))
 
     def _sweep(self) -> None:
         """Tidy up; what goes wrong with it is no failure of the sync, which is published by now."""

@@ -82,7 +82,7 @@ def dataset_figures(preview: Preview, spec: SplitSyncSpec, newest_by: str) -> Da
         records.name: _table_json(preview, records, alone.table, questions_of(records.columns, spec)),
         results.name: _table_json(preview, results, joined.table, asked),
         view.name: _json(preview, shown, joined.view, asked_of_view) | {"results_without_record": joined.orphans},
-        parts_name(spec): _Kept(alone, joined).to_json(rules, records),
+        parts_name(spec): {"asked": _asked(spec), **_Kept(alone, joined).to_json(rules, records)},
     }
     return DatasetFigures(view, metadata, joined.orphans, change.doubled)
 
@@ -90,12 +90,18 @@ def dataset_figures(preview: Preview, spec: SplitSyncSpec, newest_by: str) -> Da
 def stored_figures(manifest: Manifest, spec: SplitSyncSpec) -> JsonObject | None:
     """The metadata of a dataset's view; None where the tables were committed without."""
     parts, view = manifest.metadata.get(parts_name(spec)), manifest.metadata.get(spec.view)
-    if parts is None or view is None:
+    if parts is None or view is None or any(spec.table(half) not in manifest.tables for half in Half):
         return None
     kept: Mapping[str, Any] = parts.value
     records, results = (manifest.tables[spec.table(half)] for half in Half)
     is_current = kept["records"] == _identity(records) and kept["results"]["counts"].keys() == grouped(results).keys()
     return view.value if is_current else None
+
+
+def is_counted(manifest: Manifest, spec: SplitSyncSpec) -> bool:
+    """Whether the published metadata answers what the spec asks for."""
+    parts = manifest.metadata.get(parts_name(spec))
+    return parts is not None and parts.value.get("asked") == _asked(spec)
 
 
 def _alone(spec: SplitSyncSpec, table: Table) -> Subject:
@@ -139,6 +145,10 @@ def _identity(table: Table) -> str:
 
 def _rules(spec: SplitSyncSpec, view: JoinView, columns: Sequence[Column]) -> str:
     return _digest(repr((_FORMAT, view, columns, spec.visible_metrics, spec.filter_columns)))
+
+
+def _asked(spec: SplitSyncSpec) -> str:
+    return _digest(repr((_FORMAT, spec.join, spec.visible_metrics, spec.filter_columns)))
 
 
 def _digest(text: str) -> str:

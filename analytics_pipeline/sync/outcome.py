@@ -15,6 +15,7 @@ from analytics_pipeline.sync.attempt import Done
 from analytics_pipeline.sync.changes import Changes
 from analytics_pipeline.sync.checks import CheckResult
 from analytics_pipeline.sync.gate import gate_of
+from analytics_pipeline.sync.metadata import stored_figures
 from analytics_pipeline.sync.reading import HalfOutcome
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.status import DatasetStatus, State, SyncType
@@ -70,7 +71,17 @@ def checks_of(
             results.append(checks.unique_keys(table, spec.primary_key[half]))
         earlier = before.tables.get(table.name)
         results.append(checks.schema_unchanged(table.name, earlier.columns if earlier else None, table.columns))
+    figures = stored_figures(manifest, spec)
+    if figures is not None:
+        orphans, total = figures["results_without_record"], manifest.tables[spec.table(Half.RESULTS)].rows
+        results.append(checks.no_orphan_results(spec.view, int(str(orphans)), total))
     return results
+
+
+def _rows(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]:
+    rows = {name: manifest.tables[name].rows for name in map(spec.table, Half) if name in manifest.tables}
+    figures = stored_figures(manifest, spec)
+    return rows if figures is None else rows | {spec.view: int(str(figures["row_count"]))}
 
 
 def status_after(
@@ -92,7 +103,7 @@ def status_after(
         message=None if whole else _narrow(done),
         run_id=run_id,
         heartbeat=None,
-        rows={name: done.manifest.tables[name].rows for name in map(spec.table, Half) if name in done.manifest.tables},
+        rows=_rows(done.manifest, spec),
         last_verified=done.snapshot_at if whole else before.last_verified,
         gate=gate_of(done.gate, spec, done.manifest, now) if whole and done.gate else None,
     )

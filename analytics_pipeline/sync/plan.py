@@ -30,7 +30,6 @@ from analytics_pipeline.sync.postgres.projection import Projection, plain_projec
 from analytics_pipeline.sync.postgres.row_version import xmin_hash
 from analytics_pipeline.sync.postgres.sql import column as q_column
 from analytics_pipeline.sync.postgres.sql import quote_identifier
-from analytics_pipeline.sync.postgres.traits import QueryTraits, query_traits
 from analytics_pipeline.sync.postgres.types import ColumnRule, rule_for
 from analytics_pipeline.sync.routing import HASHES, Cut
 from analytics_pipeline.sync.spec import FingerprintKind, Half, SplitSyncSpec
@@ -70,7 +69,6 @@ class HalfPlan:
         names: store name of each source column.
         windows: SQL of the partitions; None for an unpartitioned table.
         hashes: SQL that gives a row's hash, of each kind that is kept; the first one tells what changed.
-        traits: of the user's query.
         spec_hash: identity of all of this.
     """
 
@@ -81,13 +79,7 @@ class HalfPlan:
     names: Mapping[str, str]
     windows: WindowSql | None
     hashes: Mapping[FingerprintKind, str]
-    traits: QueryTraits
     spec_hash: str
-
-    @property
-    def doubts(self) -> Sequence[str]:
-        """Why two reads of one snapshot might differ; each connection of it has a now() of its own."""
-        return (*self.traits.volatile, *self.traits.ordered_cut, *self.traits.time_dependent)
 
     @property
     def kind(self) -> FingerprintKind:
@@ -195,19 +187,17 @@ class _Rows(NamedTuple):
 
     half: Half
     query: str
-    traits: QueryTraits
     version: str | None
     identity: tuple[str, ...]
 
 
 def _rows_of(spec: SplitSyncSpec, half: Half, connection: psycopg.Connection) -> _Rows:
     query = spec.query(half)
-    traits = query_traits(connection, query)
     if spec.fingerprint is FingerprintKind.CHECKSUM:
-        return _Rows(half, query, traits, None, ())
+        return _Rows(half, query, None, ())
     projection = plain_projection(connection, query, spec.source_table[half])
     version = xmin_hash(connection.info.server_version, q_column(_VERSION))
-    return _Rows(half, _with_versions(projection), traits, version, ("xmin", *projection.identity))
+    return _Rows(half, _with_versions(projection), version, ("xmin", *projection.identity))
 
 
 def _with_versions(projection: Projection) -> str:
@@ -252,7 +242,6 @@ def _plan(
         names=names,
         windows=window_sql,
         hashes=hashes,
-        traits=rows.traits,
         spec_hash=spec_hash(rules, names, context),
     )
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from analytics_pipeline.errors import DuplicateKeys
 from analytics_pipeline.store import Change, Manifest, Preview, Replace, Stage, Store, TableChange
 from analytics_pipeline.store.schema import columns_of, identifier
+from analytics_pipeline.sync.metadata import dataset_figures, is_counted
 from analytics_pipeline.sync.plan import KEY, HalfPlan
 from analytics_pipeline.sync.reading import HalfRead, Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.view import joined_view, order_of_doubles
+from analytics_pipeline.sync.view import joined_view
 
 _EXAMPLES = 3
 
@@ -60,19 +61,26 @@ class Publishing:
             for read in reads
         ]
         current = self.store.manifest()
-        with self.store.preview(stage, Change(tables)) as preview:
+        if not tables and (spec_is_published(current, self.spec) or not self._is_complete(current)):
+            return current
+        dataset = plans[Half.DATASET]
+        newest_by = dataset.names[self.spec.incremental_column] if self.spec.incremental_column else KEY
+        with self.store.preview(stage, Change(tables, [joined_view(self.spec, None)])) as preview:
             for read in reads:
                 refuse_duplicates(preview, read.plan, self.spec.primary_key.get(read.plan.half, ()))
-        newest_by = order_of_doubles(self.spec, self.store, stage, tables, plans[Half.DATASET])
-        if newest_by and tables:
-            self.log(
-                f"{self.spec.table(Half.DATASET)}: some {KEY} have several rows; {self.spec.view} joins the newest of "
-                f"each."
-            )
-        view = joined_view(self.spec, newest_by)
-        if not tables and current.views.get(view.name) in {None, view}:
-            return current
-        return self.store.commit(stage, Change(tables, [view]))
+            figures = dataset_figures(preview, self.spec, newest_by)
+        if figures.doubled_keys and tables:
+            self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
+        return self.store.commit(stage, Change(tables, [figures.view], figures.metadata))
+
+    def _is_complete(self, manifest: Manifest) -> bool:
+        return all(self.spec.table(half) in manifest.tables for half in Half)
+
+
+def spec_is_published(manifest: Manifest, spec: SplitSyncSpec) -> bool:
+    """Whether view and metadata of a dataset are as its spec asks for."""
+    view = manifest.views.get(spec.view)
+    return view is not None and view == joined_view(spec, view.newest_by) and is_counted(manifest, spec)
 
 
 def refuse_duplicates(preview: Preview, plan: HalfPlan, key: Sequence[str]) -> None:

@@ -13,11 +13,10 @@ from threading import Event
 
 from analytics_pipeline.errors import PartitionsDisagree, UnstableQuery
 from analytics_pipeline.store import Partition, PartitionedWriter, Stage
-from analytics_pipeline.sync.changes import Changes
+from analytics_pipeline.sync.changes import Changes, Comparison
 from analytics_pipeline.sync.connections import Stopped
 from analytics_pipeline.sync.plan import HalfPlan
 from analytics_pipeline.sync.postgres.readers import ReadRequest, RowStream, Tier, stream
-from analytics_pipeline.sync.postgres.snapshot import Snapshot
 from analytics_pipeline.sync.routing import Router
 from analytics_pipeline.sync.spec import SplitSyncSpec
 
@@ -83,13 +82,12 @@ class Reading:
     tier: Tier | None
     stall_timeout: float
 
-    def half(self, plan: HalfPlan, changes: Changes, snapshot: Snapshot, stage: Stage, failed: Event) -> HalfRead:
+    def half(self, half: Comparison, changes: Changes, stage: Stage, failed: Event) -> HalfRead:
         """Read the stale partitions of a half, all of them or none.
 
         Args:
-            plan: of the half.
+            half: with its plan and snapshot.
             changes: the partitions, and what the read must give where that is known.
-            snapshot: to read in.
             stage: takes the files.
             failed: ends this half when the other one failed, and the other way round.
 
@@ -100,15 +98,15 @@ class Reading:
             Stopped: the other half failed.
         """
         began = time.monotonic()
-        keys = changes.stale
+        plan, keys = half.plan, changes.stale
         writer = stage.writer(plan.table, plan.schema)
         router = Router(writer, plan.schema, plan.cut, tuple(plan.hashes))
         try:
-            with stream(snapshot, self._request(plan, keys), on_notice=self.log) as rows:
+            with stream(half.snapshot, self._request(plan, keys), on_notice=self.log) as rows:
                 self._drain(rows, router, _Progress(plan.table, changes), failed)
             files = writer.close()
             _refuse_others(plan.table, router.fingerprints, keys)
-            _refuse_unstable(plan, changes, router)
+            _refuse_unstable(half, changes, router)
         except BaseException:
             _abandon(writer)
             raise
@@ -180,15 +178,15 @@ class _Progress:
         return f"about {((self._expected or rows) - rows) / rate:,.0f} s" if rate else "no rate yet"
 
 
-def _refuse_unstable(plan: HalfPlan, changes: Changes, router: Router) -> None:
+def _refuse_unstable(half: Comparison, changes: Changes, router: Router) -> None:
     """Within one snapshot a query that gives two answers would be stale for ever."""
     wrong = [
         key
-        for key in plan.bounds
+        for key in half.plan.bounds
         if key in changes.stale and key in changes.found and not changes.found[key].is_in(str(router.fingerprint(key)))
     ]
     if wrong:
-        raise UnstableQuery(plan.table, wrong, plan.doubts)
+        raise UnstableQuery(half.plan.table, wrong, half.doubts())
 
 
 def _refuse_others(table: str, found: Iterable[str], wanted: frozenset[str]) -> None:

@@ -6,8 +6,10 @@ one SELECT. Does not: choosing types (`types`), locking (`snapshot`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import psycopg
 from psycopg import pq
@@ -86,7 +88,9 @@ def describe(connection: psycopg.Connection, query: str) -> tuple[SourceColumn, 
         names = [(described.fname(i) or b"").decode(encoding) for i in range(described.nfields)]
         _check_names(names)
         types = [(described.ftype(i), described.fmod(i)) for i in range(described.nfields)]
-        return tuple(_column(connection, name, oid, typmod) for name, (oid, typmod) in zip(names, types, strict=True))
+        known = _known_types(connection, types)
+        server = connection.info.server_version // 10_000
+        return tuple(_column(name, known, type_, server) for name, type_ in zip(names, types, strict=True))
 
 
 _TOUCHED = """
@@ -154,15 +158,17 @@ def _check_names(names: list[str]) -> None:
         )
 
 
-_TYPE = """
+_TYPES = """
 WITH RECURSIVE base AS (
-  SELECT t.oid, %(typmod)s::int4 AS typmod FROM pg_type AS t WHERE t.oid = %(oid)s::oid
+  SELECT given.oid AS given_oid, given.typmod AS given_typmod, t.oid, given.typmod
+  FROM unnest(%(oids)s::oid[], %(typmods)s::int4[]) AS given (oid, typmod) JOIN pg_type AS t ON t.oid = given.oid
   UNION ALL
-  SELECT t.typbasetype, CASE WHEN base.typmod = -1 THEN t.typtypmod ELSE base.typmod END
+  SELECT base.given_oid, base.given_typmod, t.typbasetype,
+         CASE WHEN base.typmod = -1 THEN t.typtypmod ELSE base.typmod END
   FROM base JOIN pg_type AS t ON t.oid = base.oid WHERE t.typtype = 'd'
 )
-SELECT t.oid::int8, base.typmod, format_type(t.oid, base.typmod), t.typname::text, t.typtype::text,
-       t.typnamespace = 'pg_catalog'::regnamespace,
+SELECT base.given_oid::int8, base.given_typmod, t.oid::int8, base.typmod, format_type(t.oid, base.typmod),
+       t.typname::text, t.typtype::text, t.typnamespace = 'pg_catalog'::regnamespace,
        CASE WHEN e.typarray = t.oid THEN e.oid::int8 END
 FROM base JOIN pg_type AS t ON t.oid = base.oid LEFT JOIN pg_type AS e ON e.oid = t.typelem
 WHERE t.typtype <> 'd'
@@ -177,12 +183,37 @@ _KINDS = {
 }
 
 
-def _column(connection: psycopg.Connection, name: str, oid: int, typmod: int) -> SourceColumn:
-    """Look one type up; an array's element by the array's typmod, which is the element's."""
-    row = connection.execute(_TYPE, {"oid": oid, "typmod": typmod}).fetchone()
-    assert row is not None, f"pg_type lacks {oid}, which the server itself named"
-    found, modifier, spelled, typname, typtype, builtin, element = row
-    kind = TypeKind.ARRAY if element is not None else _KINDS[typtype]
-    inner = None if element is None else _column(connection, name, element, modifier)
-    server = connection.info.server_version // 10_000
-    return SourceColumn(name, found, modifier, spelled, typname, kind, builtin, server, inner)
+class _KnownType(NamedTuple):
+    """A type as PostgreSQL describes it, domains resolved."""
+
+    oid: int
+    typmod: int
+    spelled: str
+    typname: str
+    typtype: str
+    builtin: bool
+    element: int | None
+
+
+_TypeOf = tuple[int, int]  # oid and typmod
+
+
+def _known_types(connection: psycopg.Connection, types: Sequence[_TypeOf]) -> Mapping[_TypeOf, _KnownType]:
+    """All of these types and the elements of arrays among them; an element is known by its array's typmod."""
+    known: dict[_TypeOf, _KnownType] = {}
+    wanted = set(types)
+    while wanted:
+        asked = {"oids": [oid for oid, _ in wanted], "typmods": [typmod for _, typmod in wanted]}
+        rows = connection.execute(_TYPES, asked).fetchall()
+        found = {(oid, typmod): _KnownType(*rest) for oid, typmod, *rest in rows}
+        assert found.keys() == wanted, "pg_type lacks types that the server itself named"
+        known |= found
+        wanted = {(each.element, each.typmod) for each in found.values() if each.element is not None} - known.keys()
+    return known
+
+
+def _column(name: str, known: Mapping[_TypeOf, _KnownType], type_: _TypeOf, server: int) -> SourceColumn:
+    found = known[type_]
+    inner = None if found.element is None else _column(name, known, (found.element, found.typmod), server)
+    kind = TypeKind.ARRAY if inner is not None else _KINDS[found.typtype]
+    return SourceColumn(name, found.oid, found.typmod, found.spelled, found.typname, kind, found.builtin, server, inner)

@@ -61,12 +61,14 @@ class Snapshot:
         url: of the source.
         locked: relations that no other session can truncate or rewrite meanwhile.
         query_timeout: seconds a statement of any joined connection may take, its streaming included.
+        coordinator: the connection that exported it, for one question at a time; `open_snapshot` closes it.
     """
 
     id: str
     url: SecretStr
     locked: tuple[BaseTable, ...]
     query_timeout: float | None
+    coordinator: psycopg.Connection = field(repr=False, compare=False)
     _streams: list[adbc.Connection] = field(default_factory=list, repr=False, compare=False)
     _sessions: list[psycopg.Connection] = field(default_factory=list, repr=False, compare=False)
 
@@ -184,7 +186,7 @@ def _coordinate(
         locked = tuple(t for t in tables if _why_not(t) is None)
         with translated(url):
             _lock_all(coordinator, streams, sessions, locked)
-            snapshot = Snapshot(_export(coordinator), url, locked, query_timeout)
+            snapshot = Snapshot(_export(coordinator), url, locked, query_timeout, coordinator)
         snapshot.adopt(streams, sessions)
     except BaseException:
         for done in (*fast, *slow, first):
