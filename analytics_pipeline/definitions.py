@@ -3,6 +3,8 @@
 Belongs here: loading definitions, binding resources, the executor. Does not: any definition of its own.
 """
 
+import warnings
+
 import dagster as dg
 
 import analytics_pipeline.defs
@@ -10,6 +12,9 @@ from analytics_pipeline.components import load_datasets
 from analytics_pipeline.components.all_datasets import all_datasets
 from analytics_pipeline.components.maintenance import maintenance_job, maintenance_job_schedule
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
+
+# Dagster 1.13 warns of a beta parameter that it fills in itself, for every asset check that needs a resource.
+warnings.filterwarnings("ignore", "Parameter `execution_type` of function `AssetsDefinition.__init__`")
 
 
 def _definitions() -> dg.Definitions:

@@ -31,7 +31,10 @@ class PruneConfig(dg.Config):
 def compact_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
     """Compaction."""
     with failing_plainly():
-        context.log.info("Compacted: %s", analytics.store().compact())
+        compacted = analytics.store().compact()
+    for table in compacted:
+        counts = table.partitions, table.files_before, table.files_after
+        context.log.info("%s: %d partitions moved, %d files became %d. %s", table.name, *counts, table.left or "")
 
 
 @dg.op(description="Removes what dead processes left, and replaced files past their grace.")

@@ -82,8 +82,9 @@ def test_a_check_that_fails_is_red_and_says_why(
     assert red == {("orders_data", "no_orphan_results"), ("orders_results", "rows_in_rest")}
     key = dg.AssetCheckKey(dg.AssetKey("orders_results"), "rows_in_rest")
     [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
-    evaluation = record.event.dagster_event.asset_check_evaluation_data if record.event else None
-    assert evaluation is not None
+    assert record.event is not None
+    assert record.event.dagster_event is not None
+    evaluation = record.event.dagster_event.asset_check_evaluation_data
     assert evaluation.severity is dg.AssetCheckSeverity.WARN
     assert str(evaluation.description).startswith("1 of 10 rows have no time")
     assert evaluation.metadata["rows"].value == 1

@@ -1,0 +1,1 @@
+"""Tests with Dagster's daemon really running."""
