@@ -458,3 +458,14 @@ def test_the_summary_of_a_view_is_what_was_counted_at_its_commit(store: Store) -
     asked = summarize_view(store, spec)
     assert (asked.rows, asked.orphans) == (3, 0)
     assert asked.columns == counted.columns
+
+
+def test_results_without_a_record_are_no_part_of_the_view(store: Store) -> None:
+    """Otherwise the summary of the view tells of rows that it does not show."""
+    schemas = {Half.DATASET: RECORDS, Half.RESULTS: OWN_LATENCY}
+    content: Content = {
+        Half.DATASET: {"0": [record("a", 1)]},
+        Half.RESULTS: {"0": [result("a", 1, latency=1), result("lost", 0, latency=1000)]},
+    }
+    commit(store, spec_of(), content, schemas)
+    check(store, spec_of(), content, schemas)
