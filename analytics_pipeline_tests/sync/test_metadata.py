@@ -465,7 +465,9 @@ def test_results_without_a_record_are_no_part_of_the_view(store: Store) -> None:
     schemas = {Half.DATASET: RECORDS, Half.RESULTS: OWN_LATENCY}
     content: Content = {
         Half.DATASET: {"0": [record("a", 1)]},
-        Half.RESULTS: {"0": [result("a", 1, latency=1), result("lost", 0, latency=1000)]},
+        Half.RESULTS: {"0": [result("a", 1, latency=latency) for latency in range(100)]},
     }
     commit(store, spec_of(), content, schemas)
+    content[Half.RESULTS]["1"] = [result("a", 1, latency=5), result("lost", 0, latency=50)]
+    commit(store, spec_of(), {Half.RESULTS: {"1": content[Half.RESULTS]["1"]}}, schemas)
     check(store, spec_of(), content, schemas)
