@@ -19,6 +19,8 @@ PUBLIC = {
     "analytics_pipeline.store": {
         "Change",
         "Column",
+        "CompactedTable",
+        "CompactionRules",
         "DataFile",
         "JoinView",
         "JsonObject",

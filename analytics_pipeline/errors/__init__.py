@@ -39,6 +39,7 @@ from analytics_pipeline.errors.source import (
 from analytics_pipeline.errors.store import (
     CommitFailed,
     CommitUnconfirmed,
+    CopyDiffers,
     DataFileDamaged,
     DataFileMissing,
     FilesystemUnfit,
@@ -89,6 +90,7 @@ __all__ = [
     "ColumnNamesClash",
     "CommitFailed",
     "CommitUnconfirmed",
+    "CopyDiffers",
     "DataFileDamaged",
     "DataFileMissing",
     "DatasetFileInvalid",

@@ -57,7 +57,7 @@ class DataFileMissing(StoreError):
         state = "is missing" if found is None else f"has {found} bytes"
         super().__init__(
             f"{path} {state}, {expected} bytes were written. Nothing was committed. Refresh the dataset it belongs to, "
-            f"which reads its partition again; where several datasets are damaged, remove the store and sync anew."
+            f"which reads its partition again."
         )
 
 
@@ -68,6 +68,16 @@ class DataFileDamaged(StoreError):
         super().__init__(
             f"{path} cannot be read: {detail}. Nothing was changed. Run the rebuild job of the dataset it belongs to, "
             f"or restore a backup; and see to the disk."
+        )
+
+
+class CopyDiffers(StoreError):
+    """Rows that were to move to another file did not arrive there as they were."""
+
+    def __init__(self, table: str, detail: str) -> None:
+        super().__init__(
+            f"{table}: a copy of its rows is not equal to the original: {detail}. The copy was thrown away. "
+            f"Look whether the disk or the memory of this machine fails."
         )
 
 

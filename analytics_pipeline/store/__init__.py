@@ -4,6 +4,7 @@ Belongs here: committing, opening, querying and maintaining the store; the only 
 Does not: where rows come from (`sync`), or what they mean.
 """
 
+from analytics_pipeline.store.compaction import CompactedTable
 from analytics_pipeline.store.files import PartitionedWriter
 from analytics_pipeline.store.manifest import (
     Change,
@@ -16,6 +17,7 @@ from analytics_pipeline.store.manifest import (
     Table,
     TableChange,
 )
+from analytics_pipeline.store.merge_plan import CompactionRules
 from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.preview import Preview
 from analytics_pipeline.store.reader import Parameters
@@ -27,6 +29,8 @@ from analytics_pipeline.store.sweep import Swept
 __all__ = [
     "Change",
     "Column",
+    "CompactedTable",
+    "CompactionRules",
     "DataFile",
     "JoinView",
     "JsonObject",

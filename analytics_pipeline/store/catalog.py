@@ -7,8 +7,8 @@ Does not: deciding what is published (`manifest`, `commit`). The file can be thr
 from __future__ import annotations
 
 import json
+import logging
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -19,6 +19,8 @@ from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.manifest import JoinView, Manifest, Table
 from analytics_pipeline.store.partition import DataFile, uncovered_files
 from analytics_pipeline.store.schema import Column, Columns, identifier, literal
+
+logger = logging.getLogger(__name__)
 
 STORAGE_VERSION = "v1.5.0"
 """So that the DuckDB shell people have can open the catalog, also when a later DuckDB writes it."""
@@ -61,22 +63,31 @@ def build_catalog(manifest: Manifest, layout: Layout, target: Path) -> None:
 def create_views(connection: duckdb.DuckDBPyConnection, manifest: Manifest, layout: Layout, prefix: str = "") -> None:
     """Create the views of all tables and joins. A join waits until both of its tables have been published.
 
+    The view of a table that has lost a file says so to whoever asks it; the other views are as always.
+
     Raises:
         ViewsRefused: a view asks for a column that is not there, or has the name of a table.
     """
     try:
-        for name, select in _views(manifest, layout):
-            connection.execute(f"CREATE VIEW {prefix}{identifier(name)} AS {select}")
+        for table in manifest.tables.values():
+            connection.execute(f"CREATE VIEW {prefix}{identifier(table.name)} AS {_view_sql(table, layout)}")
+        for view in manifest.views.values():
+            if view.left in manifest.tables and view.right in manifest.tables:
+                select = join_sql(view, manifest.tables[view.left], manifest.tables[view.right])
+                connection.execute(f"CREATE VIEW {prefix}{identifier(view.name)} AS {select}")
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         raise ViewsRefused(str(error).split("\n\n")[0]) from error
 
 
-def _views(manifest: Manifest, layout: Layout) -> Iterator[tuple[str, str]]:
-    for table in manifest.tables.values():
-        yield table.name, table_sql(table, layout)
-    for view in manifest.views.values():
-        if view.left in manifest.tables and view.right in manifest.tables:
-            yield view.name, join_sql(view, manifest.tables[view.left], manifest.tables[view.right])
+def _view_sql(table: Table, layout: Layout) -> str:
+    lost = next((file.path for file in table.files if layout.size_of(file.path) != file.bytes), None)
+    if lost is None:
+        return table_sql(table, layout)
+    reason = f"{table.name} has lost {layout.root}/{lost}, or a part of it. Refresh its dataset."
+    logger.warning(reason)
+    columns = ", ".join(f"failure::{type_} AS {identifier(name)}" for name, type_ in table.columns)
+    # The failure stands in every column and in the condition, or a filter would be folded to no rows without a word.
+    return f"SELECT {columns} FROM (SELECT error({literal(reason)})::VARCHAR AS failure) WHERE failure IS NULL"
 
 
 def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest, layout: Layout) -> None:
@@ -88,6 +99,8 @@ def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifes
         "CREATE TABLE target._store_metadata (table_name VARCHAR, metadata JSON, updated_at TIMESTAMPTZ)"
     )
     for name, metadata in manifest.metadata.items():
+        if name not in manifest.tables and name not in manifest.views:
+            continue  # kept for the next commit, no concern of readers
         connection.execute(
             "INSERT INTO target._store_metadata VALUES (?, ?, ?)",
             [name, json.dumps(metadata.value, allow_nan=False), metadata.updated_at],

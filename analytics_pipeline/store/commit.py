@@ -144,14 +144,10 @@ def held(layout: Layout) -> Iterator[None]:
 
 def _check_files(layout: Layout, tables: Iterable[Table]) -> None:
     """Of the tables that a commit changes: a lost file of another one must not keep this one from being refreshed."""
-    root = f"{layout.root}/"  # strings: pathlib would take longer than all the calls of the kernel
     for file in (file for table in tables for file in table.files):
-        try:
-            found = os.stat(root + file.path).st_size  # noqa: PTH116
-        except FileNotFoundError:
-            raise DataFileMissing(root + file.path, file.bytes, None) from None
+        found = layout.size_of(file.path)
         if found != file.bytes:
-            raise DataFileMissing(root + file.path, file.bytes, found)
+            raise DataFileMissing(f"{layout.root}/{file.path}", file.bytes, found)
 
 
 @contextmanager
@@ -185,6 +181,7 @@ def advance(layout: Layout, manifest: Manifest) -> None:
 
 def _place_catalog(layout: Layout, manifest: Manifest) -> None:
     draft = layout.staging / f".catalog-{uuid.uuid4().hex}.duckdb"
+    layout.catalogs.mkdir(exist_ok=True)  # it may be thrown away at any time
     try:
         build_catalog(manifest, layout, draft)
         draft.replace(layout.catalog_of(manifest.version))

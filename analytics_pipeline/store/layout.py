@@ -62,6 +62,13 @@ class Layout:
         """The catalog of a version."""
         return self.catalogs / f"{version:09d}.duckdb"
 
+    def size_of(self, path: str) -> int | None:
+        """Bytes of a data file, by its path relative to the root; None where there is none."""
+        try:
+            return os.stat(f"{self.root}/{path}").st_size  # noqa: PTH116 — pathlib takes longer than the kernel
+        except FileNotFoundError:
+            return None
+
     def newest_version(self) -> int:
         """The current version; 0 for an empty store.
 

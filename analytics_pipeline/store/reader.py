@@ -40,6 +40,8 @@ DEFAULT_MEMORY = "2GB"
 MAX_RESULT_BYTES = 1 << 30
 """Of one answer; DuckDB's own limit does not count the rows that leave it."""
 
+_FAULTS_OF_A_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+"""Not those of a lost file."""
 _FOLDER = "analytics-query-"
 _MAX_SPILL = "16GB"
 _BATCH_ROWS = 122_880
@@ -121,7 +123,7 @@ class SqlSession:
                 try:
                     table = _run(cursor, query, params)
                 except (QueryFailed, QueryRefused) as error:
-                    if self._is_swept():
+                    if not isinstance(error.__cause__, _FAULTS_OF_A_QUERY) and self._is_swept():
                         raise StaleReader from error
                     raise
         return _data_frame(table)

@@ -7,12 +7,12 @@ Does not: which partitions are rewritten and why (`split`, `compaction`), or the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analytics_pipeline.errors import DataFileDamaged, DataFileMissing
+from analytics_pipeline.errors import CopyDiffers, DataFileDamaged, DataFileMissing
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.schema import Columns, arrow_schema
@@ -21,6 +21,7 @@ from analytics_pipeline.store.stage import Stage
 _BATCH_ROWS = 16_384
 
 Runs = tuple[DataFile, ...]
+Values: TypeAlias = "pa.Array[pa.Scalar[pa.DataType]]"
 
 
 def rewrite_runs(
@@ -42,6 +43,7 @@ def rewrite_runs(
 
     Raises:
         DataFileMissing, DataFileDamaged: a run cannot be read.
+        CopyDiffers: a value does not fit the new columns.
     """
     schema = arrow_schema(columns)
     per_file = max(1, -(-sum(run.rows for run in runs) // files))
@@ -51,7 +53,7 @@ def rewrite_runs(
     try:
         for run in runs:
             begin = position
-            for batch in _cast(_rows_of(layout.root / run.path, run), schema):
+            for batch in _cast(_rows_of(layout, run), schema):
                 for part in _cut(batch, position, per_file):
                     writer.write(f"{name}-{position // per_file}", part)
                     position += part.num_rows
@@ -82,8 +84,9 @@ def _cut(batch: pa.RecordBatch, position: int, per_file: int) -> Iterator[pa.Rec
         offset += room
 
 
-def _rows_of(path: Path, run: DataFile) -> Iterator[pa.RecordBatch]:
-    found = path.stat().st_size if path.exists() else None
+def _rows_of(layout: Layout, run: DataFile) -> Iterator[pa.RecordBatch]:
+    path = layout.root / run.path
+    found = layout.size_of(run.path)
     if found != run.bytes:
         raise DataFileMissing(str(path), run.bytes, found)
     try:
@@ -120,5 +123,14 @@ def _cast(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.R
         columns = []
         for field in schema:
             column = found.get(field.name.lower())
-            columns.append(pa.nulls(batch.num_rows, field.type) if column is None else column.cast(field.type))
+            columns.append(pa.nulls(batch.num_rows, field.type) if column is None else _widened(column, field))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _widened(
+    column: pa.Array[pa.Scalar[pa.DataType]], field: pa.Field[pa.DataType]
+) -> pa.Array[pa.Scalar[pa.DataType]]:
+    try:
+        return column.cast(field.type)
+    except pa.ArrowException as error:
+        raise CopyDiffers(field.name, str(error)) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +19,11 @@ import polars as pl
 from analytics_pipeline.errors import DataFileMissing, PartitionsMoved, StaleReader, StoreNotFound, StoreUnwritable
 from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.catalog import attach_catalog
+from analytics_pipeline.store.compaction import CompactedTable, compact
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import exclusive
 from analytics_pipeline.store.manifest import Change, Manifest
+from analytics_pipeline.store.merge_plan import CompactionRules
 from analytics_pipeline.store.partition import DataFile, distinct_files
 from analytics_pipeline.store.preview import Preview, open_preview
 from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
@@ -31,6 +33,7 @@ from analytics_pipeline.store.stage import ResumableStage, Stage, open_resumable
 from analytics_pipeline.store.sweep import Swept, sweep
 
 DEFAULT_GRACE = timedelta(hours=1)
+_RULES = CompactionRules()
 _SPLIT_ATTEMPTS = 10
 """Each further one takes a compaction or another writer of the same table that was faster."""
 
@@ -110,13 +113,18 @@ class Store:
         """Name a lost file: nobody swept it, and reopening would not help."""
         for file in self.manifest().live_files:
             if self._is_damaged(file):
-                raise DataFileMissing(str(self.root / file.path), file.bytes, None)
+                raise DataFileMissing(str(self.root / file.path), file.bytes, self.layout.size_of(file.path))
 
     def _is_damaged(self, file: DataFile) -> bool:
-        try:
-            return (self.root / file.path).stat().st_size != file.bytes
-        except FileNotFoundError:
-            return True
+        return self.layout.size_of(file.path) != file.bytes
+
+    def compact(self, rules: CompactionRules = _RULES) -> Sequence[CompactedTable]:
+        """Merge small files of closed partitions; see `compaction.compact`."""
+        return compact(self.layout, rules)
+
+    def regenerate_catalog(self) -> Manifest:
+        """Build the catalog of the newest version anew, and point `catalog.duckdb` at it."""
+        return commits.refresh_catalog(self.layout)
 
     def sweep(self) -> Swept:
         """Remove dead stages, files past their grace, and files that no version lists."""
