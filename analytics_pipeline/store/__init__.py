@@ -4,6 +4,7 @@ Belongs here: committing, opening, querying and maintaining the store; the only 
 Does not: where rows come from (`sync`), or what they mean.
 """
 
+from analytics_pipeline.store.backup import Restored
 from analytics_pipeline.store.compaction import CompactedTable
 from analytics_pipeline.store.files import PartitionedWriter
 from analytics_pipeline.store.manifest import (
@@ -42,6 +43,7 @@ __all__ = [
     "PartitionedWriter",
     "Preview",
     "Replace",
+    "Restored",
     "ResumableStage",
     "Stage",
     "Store",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum, auto
@@ -18,9 +18,9 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from analytics_pipeline.store import Manifest, Replace, Stage, Store
+from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, Store
 from analytics_pipeline.sync.changes import Changes, Comparison
-from analytics_pipeline.sync.connections import asked_at_once, cancel_labelled, labelled, together
+from analytics_pipeline.sync.connections import asked_at_once, cancel_labelled, label_of, labelled, together
 from analytics_pipeline.sync.judge import Judge
 from analytics_pipeline.sync.plan import HalfPlan, plan_halves
 from analytics_pipeline.sync.postgres.readers import Tier
@@ -28,6 +28,7 @@ from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_sna
 from analytics_pipeline.sync.publishing import Publishing
 from analytics_pipeline.sync.reading import HalfRead, Log, Reading
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.sync.steps import Steps
 
 T = TypeVar("T")
 Choose = Callable[[Comparison], Changes]
@@ -44,6 +45,14 @@ class Streams(StrEnum):
     WHEN_NEEDED = auto()
 
 
+class Staging(StrEnum):
+    """Whether a sync that dies or fails leaves what it had read to the next one."""
+
+    WHERE_LARGE = auto()
+    """Where all of a half is read, and that is more than one step."""
+    ALWAYS = auto()
+
+
 @dataclass(frozen=True)
 class Wish:
     """What a sync is to replace.
@@ -53,12 +62,14 @@ class Wish:
         choose: the partitions of a half.
         whole: what becomes of a table of which every partition is replaced.
         streams: when to open the connections for rows.
+        staging: whether what was read outlives a failure.
     """
 
     halves: frozenset[Half]
     choose: Choose
     whole: Replace = Replace.TABLE
     streams: Streams = Streams.FIRST
+    staging: Staging = Staging.WHERE_LARGE
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,7 @@ class Attempt:
     log: Log
     tier: Tier | None
     stall_timeout: float
+    rows_per_step: int
 
     @property
     def patience(self) -> float:
@@ -125,14 +137,17 @@ class Attempt:
         unique = uuid.uuid4().hex[:16]
         sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
         before = self.store.manifest()
-        with self.store.stage(sync_id) as stage:
+        with ExitStack() as until_committed:
             with self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
                 plans = self._plans(snapshot, now)
+                stage = until_committed.enter_context(self._stage(sync_id, wish, plans))
                 judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
-                halves = self._read(wish, plans, judge, stage, partial(cancel_labelled, self.url, label))
+                halves = self._read(wish, plans, judge, stage, sync_id)
             reads = [half.read for half in halves.values() if half.read is not None]
             manifest = Publishing(self.spec, self.store, self.log).commit(stage, plans, reads, wish.whole)
+            if isinstance(stage, ResumableStage):
+                stage.discard()
         return Done(sync_id, before, manifest, halves, began, judge.gate())
 
     def compare(self, wish: Wish, now: datetime) -> Mapping[Half, Changes]:
@@ -153,7 +168,7 @@ class Attempt:
             def ask(half: Comparison, _failed: Event) -> tuple[Half, Changes]:
                 return half.plan.half, wish.choose(half)
 
-            return dict(self._at_once(wish, plans, judge, partial(cancel_labelled, self.url, label), ask))
+            return dict(self._at_once(wish, plans, judge, ask))
 
     def _snapshot(self, label: str, wish: Wish) -> AbstractContextManager[Snapshot]:
         """A snapshot with the connections that a wish needs, under a common name."""
@@ -165,6 +180,16 @@ class Attempt:
             stall_timeout=self.stall_timeout,
             spares=self._spares(wish),
         )
+
+    def _stage(
+        self, sync_id: str, wish: Wish, plans: Mapping[Half, HalfPlan]
+    ) -> AbstractContextManager[Stage | ResumableStage]:
+        tables = self.store.manifest().tables
+        whole = [plan for plan in plans.values() if plan.is_other_than(tables.get(plan.table))]
+        large = any(plan.estimate > self.rows_per_step for plan in whole)
+        if wish.staging is Staging.ALWAYS or large:
+            return self.store.resumable_stage(f"{self.spec.name}-whole")
+        return self.store.stage(sync_id)
 
     def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
         source, until = str(snapshot.source), self.until(now)
@@ -191,25 +216,30 @@ class Attempt:
         return Spares(adbc=halves * streams, psycopg=1 + halves * (2 if splits else 1))
 
     def _read(
-        self, wish: Wish, plans: Mapping[Half, HalfPlan], judge: Judge, stage: Stage, cancel: Callable[[], None]
+        self, wish: Wish, plans: Mapping[Half, HalfPlan], judge: Judge, stage: Stage, sync_id: str
     ) -> Mapping[Half, HalfDone]:
         """Choose and read in all halves at once; the first failure stops the others."""
         reading = Reading(self.spec, self.log, self.tier, self.stall_timeout)
+        steps = None
+        if isinstance(stage, ResumableStage):
+            steps = Steps(reading, stage, sync_id, self.rows_per_step)
+            steps.resume()
 
         def read(half: Comparison, failed: Event) -> tuple[Half, HalfDone]:
             changes = wish.choose(half)
-            wanted = bool(changes.stale) and not failed.is_set()
-            done = HalfDone(half.plan, changes, reading.half(half, changes, stage, failed) if wanted else None)
-            return half.plan.half, done
+            if not changes.stale or failed.is_set():
+                return half.plan.half, HalfDone(half.plan, changes, None)
+            if steps and changes.stale >= half.plan.bounds.keys():
+                return half.plan.half, HalfDone(half.plan, changes, steps.half(half, changes, failed))
+            return half.plan.half, HalfDone(half.plan, changes, reading.half(half, changes, stage, failed))
 
-        return dict(self._at_once(wish, plans, judge, cancel, read))
+        return dict(self._at_once(wish, plans, judge, read))
 
     def _at_once(
         self,
         wish: Wish,
         plans: Mapping[Half, HalfPlan],
         judge: Judge,
-        cancel: Callable[[], None],
         work: Callable[[Comparison, Event], tuple[Half, T]],
     ) -> Sequence[tuple[Half, T]]:
         """Do the same for each half of a wish at once, and judge both queries meanwhile."""
@@ -224,4 +254,5 @@ class Attempt:
             judge.run()
 
         tasks: list[Callable[[], tuple[Half, T] | None]] = [judged, *(partial(work, half, failed) for half in halves)]
+        cancel = partial(cancel_labelled, self.url, label_of(judge.snapshot))
         return [done for done in together(tasks, failed, cancel) if done is not None]

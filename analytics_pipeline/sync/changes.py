@@ -55,12 +55,6 @@ class Comparison:
     patience: float
     doubts: Callable[[], Sequence[str]]
 
-    @property
-    def has_other_rules(self) -> bool:
-        """Whether the published table was made by other queries, columns, types or windows than those of the plan."""
-        partitions = self.published.partitions.values() if self.published else ()
-        return any(partition.spec_hash != self.plan.spec_hash for partition in partitions)
-
 
 def changed(half: Comparison) -> Changes:
     """Partitions of a half whose content in the source differs from the published one.
@@ -71,7 +65,7 @@ def changed(half: Comparison) -> Changes:
     Raises:
         SourceError: the source could not be asked.
     """
-    if half.published is None or half.has_other_rules:
+    if half.published is None or half.plan.is_other_than(half.published):
         return first_time(half)
     found = source_fingerprints(half, (half.plan.kind,))
     return Changes(frozenset(key for key in half.plan.bounds if _differs(half.published, key, found)), found)
@@ -83,7 +77,7 @@ def audited(half: Comparison) -> Changes:
     Raises:
         SourceError: the source could not be asked.
     """
-    if half.published is None or half.has_other_rules:
+    if half.published is None or half.plan.is_other_than(half.published):
         return first_time(half)
     found = source_fingerprints(half, tuple(half.plan.hashes))
     stale = frozenset(key for key in half.plan.bounds if _differs(half.published, key, found))

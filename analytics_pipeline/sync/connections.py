@@ -13,7 +13,7 @@ from threading import Event
 from typing import TypeVar
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from analytics_pipeline.errors import SourceError, SourceStalled
@@ -44,6 +44,11 @@ def labelled(url: SecretStr, label: str) -> SecretStr:
     """
     source_of(url)
     return SecretStr(make_conninfo(url.get_secret_value(), application_name=label))
+
+
+def label_of(snapshot: Snapshot) -> str:
+    """The name of a snapshot's connections in pg_stat_activity."""
+    return str(conninfo_to_dict(snapshot.url.get_secret_value())["application_name"])
 
 
 def cancel_labelled(url: SecretStr, label: str) -> None:

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from analytics_pipeline.errors import SourceError, SourceLocked, StoreError
 from analytics_pipeline.store import Replace, Store
 from analytics_pipeline.sync import checks
-from analytics_pipeline.sync.attempt import Attempt, Choose, Done, Streams, Wish
+from analytics_pipeline.sync.attempt import Attempt, Choose, Done, Staging, Streams, Wish
 from analytics_pipeline.sync.changes import Changes, Comparison, audited, changed, changed_rest, first_time
 from analytics_pipeline.sync.checks import CheckResult
 from analytics_pipeline.sync.disk import writing
@@ -29,6 +29,7 @@ from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.reading import Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.status import State, read_status, syncing, verified_again, write_status
+from analytics_pipeline.sync.steps import ROWS_PER_STEP
 
 GATE_SECONDS = 5.0
 
@@ -59,6 +60,7 @@ class SyncJob:
         stall_timeout: seconds without any row after which a read is given up.
         pauses: seconds to wait, more or less, before each further attempt after a failure that may pass.
         run_id: of the Dagster run, for the status.
+        rows_per_step: a whole half of more rows is read in steps, each of which outlives a failure.
     """
 
     spec: SplitSyncSpec
@@ -69,6 +71,7 @@ class SyncJob:
     stall_timeout: float = 300.0
     pauses: Sequence[float] = (1.0, 4.0, 15.0)
     run_id: str | None = None
+    rows_per_step: int = ROWS_PER_STEP
 
     def refresh(self, *, now: datetime | None = None) -> SyncOutcome:
         """Replace the partitions whose content in the source differs from the published one; commit nothing if none.
@@ -119,13 +122,16 @@ class SyncJob:
     def rebuild(self, *, now: datetime | None = None) -> SyncOutcome:
         """Replace everything, and adopt the source's columns even where the published types cannot hold them.
 
+        Readers see the former tables until the new ones are whole. What a rebuild had read when it died or failed is
+        taken over by the next one, as far as it is still equal to the source.
+
         Args:
             now: as for `refresh`.
 
         Raises:
             SyncError, StoreError: as `refresh`.
         """
-        return self._run(Wish(frozenset(Half), first_time, Replace.TABLE_AND_COLUMNS), now)
+        return self._run(Wish(frozenset(Half), first_time, Replace.TABLE_AND_COLUMNS, staging=Staging.ALWAYS), now)
 
     def is_unchanged(self, patience: float = GATE_SECONDS, *, now: datetime | None = None) -> bool:
         """Whether it is proven that a refresh would find nothing; one question to the source, whatever its size.
@@ -167,7 +173,7 @@ class SyncJob:
         return [*checks_of(self.spec, manifest, found, manifest), in_time]
 
     def _attempt(self) -> Attempt:
-        return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout)
+        return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step)
 
     def _run(self, wish: Wish, now: datetime | None) -> SyncOutcome:
         with writing(self.store.root), self.store.exclusive(self.spec.name, self.log):
@@ -220,7 +226,7 @@ class SyncJob:
         checked_keys(self.spec, keys, half.plan)
         if not keys:
             return Changes(keys)
-        if half.has_other_rules:
+        if half.published is not None and half.plan.is_other_than(half.published):
             self.log(f"{half.plan.table}: its spec or its columns changed, so all partitions are replaced.")
             return first_time(half)
         return Changes(keys | changed_rest(half))

@@ -23,9 +23,12 @@ from analytics_pipeline.errors import (
     UnknownPartition,
     UnpartitionedSelection,
 )
+from analytics_pipeline.store import Table
 from analytics_pipeline.sync import normalize
 from analytics_pipeline.sync.fingerprint import row_hash, spec_hash
+from analytics_pipeline.sync.postgres.counts import estimated_rows
 from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
+from analytics_pipeline.sync.postgres.failures import translated, url_of
 from analytics_pipeline.sync.postgres.projection import Projection, plain_projection
 from analytics_pipeline.sync.postgres.row_version import xmin_hash
 from analytics_pipeline.sync.postgres.sql import column as q_column
@@ -70,6 +73,7 @@ class HalfPlan:
         windows: SQL of the partitions; None for an unpartitioned table.
         hashes: SQL that gives a row's hash, of each kind that is kept; the first one tells what changed.
         spec_hash: identity of all of this.
+        estimate: rows that PostgreSQL expects.
     """
 
     half: Half
@@ -80,6 +84,7 @@ class HalfPlan:
     windows: WindowSql | None
     hashes: Mapping[FingerprintKind, str]
     spec_hash: str
+    estimate: int
 
     @property
     def kind(self) -> FingerprintKind:
@@ -119,6 +124,12 @@ class HalfPlan:
     def key_of(self, bucket: int | None) -> str:
         """The partition of a bucket that Postgres gave."""
         return self.cut.keys[bucket or 0]
+
+    def is_other_than(self, published: Table | None) -> bool:
+        """Whether a table is none yet, or was made by other queries, columns, types or windows."""
+        if published is None:
+            return True
+        return any(partition.spec_hash != self.spec_hash for partition in published.partitions.values())
 
     def selecting(self, keys: frozenset[str]) -> str | None:
         """The condition for the rows of some partitions; None where that is every row."""
@@ -187,17 +198,20 @@ class _Rows(NamedTuple):
 
     half: Half
     query: str
+    estimate: int
     version: str | None
     identity: tuple[str, ...]
 
 
 def _rows_of(spec: SplitSyncSpec, half: Half, connection: psycopg.Connection) -> _Rows:
     query = spec.query(half)
+    with translated(url_of(connection)):
+        estimate = estimated_rows(connection, query)
     if spec.fingerprint is FingerprintKind.CHECKSUM:
-        return _Rows(half, query, None, ())
+        return _Rows(half, query, estimate, None, ())
     projection = plain_projection(connection, query, spec.source_table[half])
     version = xmin_hash(connection.info.server_version, q_column(_VERSION))
-    return _Rows(half, _with_versions(projection), version, ("xmin", *projection.identity))
+    return _Rows(half, _with_versions(projection), estimate, version, ("xmin", *projection.identity))
 
 
 def _with_versions(projection: Projection) -> str:
@@ -242,6 +256,7 @@ def _plan(
         names=names,
         windows=window_sql,
         hashes=hashes,
+        estimate=rows.estimate,
         spec_hash=spec_hash(rules, names, context),
     )
 
