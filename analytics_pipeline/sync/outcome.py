@@ -84,6 +84,11 @@ def _rows(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]:
     return rows if figures is None else rows | {spec.view: int(str(figures["row_count"]))}
 
 
+def _watermarks(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, str | None]:
+    found = {name: manifest.metadata.get(name) for name in map(spec.table, Half)}
+    return {name: str(kept.value["watermark"]) for name, kept in found.items() if kept and kept.value.get("watermark")}
+
+
 def status_after(
     spec: SplitSyncSpec, before: DatasetStatus, done: Done, now: datetime, run_id: str | None
 ) -> DatasetStatus:
@@ -104,6 +109,7 @@ def status_after(
         run_id=run_id,
         heartbeat=None,
         rows=_rows(done.manifest, spec),
+        watermarks=_watermarks(done.manifest, spec),
         last_verified=done.snapshot_at if whole else before.last_verified,
         gate=gate_of(done.gate, spec, done.manifest, now) if whole and done.gate else None,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 
 from analytics_pipeline.errors import DuplicateKeys
 from analytics_pipeline.store import Change, Manifest, Preview, Replace, Stage, Store, TableChange
@@ -18,6 +19,7 @@ from analytics_pipeline.sync.plan import KEY, HalfPlan
 from analytics_pipeline.sync.reading import HalfRead, Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.view import joined_view
+from analytics_pipeline.sync.windows import REST
 
 _EXAMPLES = 3
 
@@ -69,9 +71,13 @@ class Publishing:
             for read in reads:
                 refuse_duplicates(preview, read.plan, self.spec.primary_key.get(read.plan.half, ()))
             figures = dataset_figures(preview, self.spec, newest_by)
+            metadata = dict(figures.metadata)
+            for plan in plans.values():
+                if plan.table in metadata:
+                    metadata[plan.table] = {**metadata[plan.table], "watermark": watermark(preview, plan)}
         if figures.doubled_keys and tables:
             self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
-        return self.store.commit(stage, Change(tables, [figures.view], figures.metadata))
+        return self.store.commit(stage, Change(tables, [figures.view], metadata))
 
     def _is_complete(self, manifest: Manifest) -> bool:
         return all(self.spec.table(half) in manifest.tables for half in Half)
@@ -81,6 +87,24 @@ def spec_is_published(manifest: Manifest, spec: SplitSyncSpec) -> bool:
     """Whether view and metadata of a dataset are as its spec asks for."""
     view = manifest.views.get(spec.view)
     return view is not None and view == joined_view(spec, view.newest_by) and is_counted(manifest, spec)
+
+
+def watermark(preview: Preview, plan: HalfPlan) -> str | None:
+    """The greatest value of a half's incremental column, in ISO 8601 or as its integer; None without any.
+
+    It is in the last window that has rows, or among the rows of none.
+    """
+    if plan.cut.column is None:
+        return None
+    table = preview.following.tables[plan.table]
+    filled = [key for key, partition in table.partitions.items() if partition.rows and key != REST]
+    last = [*filled[-1:], *(key for key in table.partitions if key == REST)]
+    column = identifier(plan.schema.field(plan.cut.column).name)
+    rows = preview.rows(f"SELECT max({column}) FROM ({preview.partitions_sql(table, {0: last})})")
+    greatest = rows[0][0]
+    if isinstance(greatest, (date, datetime)):
+        return greatest.isoformat()
+    return None if greatest is None else str(greatest)
 
 
 def refuse_duplicates(preview: Preview, plan: HalfPlan, key: Sequence[str]) -> None:

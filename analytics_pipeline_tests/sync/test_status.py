@@ -36,9 +36,10 @@ def test_a_sync_leaves_what_people_ask_for(postgres_url: str, store: Store) -> N
     first = read_status(store, job.spec)
     assert (first.state, first.sync_type, first.run_id) == (State.READY, SyncType.FULL, "run-1")
     assert (first.last_incremental, first.incremental_rows, first.heartbeat) == (None, 0, None)
-    assert {name: rows for name, rows in first.rows.items() if name != "demo_data"} == {
-        "demo_dataset": 4,
-        "demo_results": 5,
+    assert first.rows == {"demo_dataset": 4, "demo_results": 5, "demo_data": 5}
+    assert first.watermarks == {
+        "demo_dataset": "2024-01-05T12:00:00+00:00",
+        "demo_results": "2024-01-09T00:00:00+00:00",
     }
     execute(postgres_url, "DELETE FROM scores WHERE id = 1", "INSERT INTO records VALUES (7, '2024-01-05', 'new')")
     job.refresh(now=NOW)
