@@ -37,6 +37,8 @@ from analytics_pipeline.errors.source import (
     SourceUnreachable,
 )
 from analytics_pipeline.errors.store import (
+    BackupFailed,
+    BackupRefused,
     CommitFailed,
     CommitUnconfirmed,
     CopyDiffers,
@@ -86,6 +88,8 @@ from analytics_pipeline.errors.sync import (
 
 __all__ = [
     "AnalyticsError",
+    "BackupFailed",
+    "BackupRefused",
     "ColumnMissing",
     "ColumnNamesClash",
     "CommitFailed",

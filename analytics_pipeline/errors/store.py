@@ -50,6 +50,20 @@ class StoreBusy(StoreError):
         )
 
 
+class BackupRefused(StoreError):
+    """A folder that cannot be the place or the source of a backup."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} {reason}. Nothing was changed. Name another folder.")
+
+
+class BackupFailed(StoreError):
+    """The disk refused the copy of a store."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(f"The backup to {path} failed: {detail}. Nothing is left there; the store is unchanged.")
+
+
 class DataFileMissing(StoreError):
     """A file of the store is not there with the size it was written with."""
 

@@ -1,4 +1,4 @@
-"""Commands on the published store: `python -m analytics_pipeline.store status|sweep|sql`.
+"""Commands on the published store: `python -m analytics_pipeline.store status|compact|backup|…`.
 
 Belongs here: arguments, the words on the terminal, the SQL prompt. Does not: anything that the store itself does.
 """
@@ -8,13 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
 
 import polars as pl
 
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.settings import Home, find_home
 from analytics_pipeline.store.manifest import Manifest
-from analytics_pipeline.store.store import Store, open_store
+from analytics_pipeline.store.store import Store, create_store, open_store
+
+Command: TypeAlias = Callable[[Store, Home, argparse.Namespace], str]
+"""Runs with the arguments; returns what is printed."""
 
 _PROMPT = "sql> "
 _SHOWN_ROWS = 40
@@ -23,44 +28,96 @@ _HELP = "One SELECT, ended by ; (SHOW TABLES; and DESCRIBE table; tell what ther
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m analytics_pipeline.store", description="The published store.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("status", help="tables, their sizes, version and last commit")
-    commands.add_parser("sweep", help="remove what dead processes left, and files past their grace")
-    sql = commands.add_parser("sql", help="a read-only SQL prompt")
-    sql.add_argument("-c", dest="query", metavar="SELECT", help="run one query and leave")
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
         home = find_home()
         sys.stderr.write(f"Home: {home}\n")
-        store = open_store(home.store)
+        store = create_store(home.store) if chosen.run is _restore else open_store(home.store)
         try:
-            return _run(chosen, store, home)
+            sys.stdout.write(chosen.run(store, home, chosen))
         finally:
             store.close()
     except AnalyticsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-
-
-def _run(chosen: argparse.Namespace, store: Store, home: Home) -> int:
-    if chosen.command == "status":
-        sys.stdout.write(status_text(store.manifest(), home))
-    elif chosen.command == "sweep":
-        swept = store.sweep()
-        sys.stdout.write(
-            f"Removed {len(swept.stages)} dead stages, {len(swept.expired)} files past their grace, "
-            f"{len(swept.orphans)} unlisted files.\n"
-        )
-    elif chosen.query is not None:
-        sys.stdout.write(_shown(store.query(chosen.query)))
-    else:
-        prompt(store, _typed_lines(), sys.stdout.write)
     return 0
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m analytics_pipeline.store", description="The published store.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Command, words: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=words)
+        added.set_defaults(run=run)
+        return added
+
+    command("status", _status, "tables, their sizes, version and last commit")
+    command("compact", _compact, "merge small files of closed partitions; rows and queries stay the same")
+    command("sweep", _sweep, "remove what dead processes left, and files past their grace")
+    command("catalog", _catalog, "build the catalog anew from the manifest")
+    backup = command("backup", _backup, "copy the current version to a store of its own")
+    backup.add_argument("folder", type=Path, help="not there yet, or empty")
+    restore = command("restore", _restore, "publish the state of a backup in place of the current one")
+    restore.add_argument("folder", type=Path, help="a backup, or any other store")
+    sql = command("sql", _sql, "a read-only SQL prompt")
+    sql.add_argument("-c", dest="query", metavar="SELECT", help="run one query and leave")
+    return parser
+
+
+def _status(store: Store, home: Home, _chosen: argparse.Namespace) -> str:
+    return status_text(store.manifest(), home)
+
+
+def _compact(store: Store, _home: Home, _chosen: argparse.Namespace) -> str:
+    done = store.compact()
+    lines = [
+        f"{table.name}: {table.files_before:,} files became {table.files_after:,}; "
+        f"{table.partitions:,} partitions ({table.bytes / 2**20:,.1f} MiB) moved."
+        for table in done
+    ]
+    lines.extend(f"{table.name} is left for the next time: {table.left}" for table in done if table.left)
+    return "".join(f"{line}\n" for line in lines or ["Nothing to compact."])
+
+
+def _sweep(store: Store, _home: Home, _chosen: argparse.Namespace) -> str:
+    swept = store.sweep()
+    return (
+        f"Removed {len(swept.stages)} dead stages, {len(swept.expired)} files past their grace, "
+        f"{len(swept.orphans)} unlisted files.\n"
+    )
+
+
+def _catalog(store: Store, home: Home, _chosen: argparse.Namespace) -> str:
+    version = store.regenerate_catalog().version
+    return f"{home.store / 'catalog.duckdb'} is built anew from version {version}.\n"
+
+
+def _backup(store: Store, _home: Home, chosen: argparse.Namespace) -> str:
+    manifest = store.backup(chosen.folder)
+    files = [file.bytes for file in manifest.live_files]
+    return (
+        f"Version {manifest.version} is copied to {chosen.folder}: {len(manifest.tables)} tables, "
+        f"{len(files):,} files, {sum(files) / 2**20:,.1f} MiB.\n"
+    )
+
+
+def _restore(store: Store, _home: Home, chosen: argparse.Namespace) -> str:
+    done = store.restore(chosen.folder)
+    rows = sum(table.rows for table in done.manifest.tables.values())
+    text = f"Version {done.manifest.version} is {chosen.folder}: {len(done.manifest.tables)} tables, {rows:,} rows.\n"
+    return text + (f"It has no {', '.join(done.gone)}, so they are gone.\n" if done.gone else "")
+
+
+def _sql(store: Store, _home: Home, chosen: argparse.Namespace) -> str:
+    if chosen.query is not None:
+        return _shown(store.query(chosen.query))
+    prompt(store, _typed_lines(), sys.stdout.write)
+    return ""
+
+
 def status_text(manifest: Manifest, home: Home) -> str:
-    """The state of a store, as a table of its tables."""
+    """The state of a store, as a list of its tables."""
     lines = [f"{'table':<32}{'rows':>14}{'partitions':>12}{'files':>8}{'MiB':>11}"]
     for table in manifest.tables.values():
         size = sum(file.bytes for file in table.files) / 2**20

@@ -73,6 +73,20 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
     return _publish(layout, stage, lambda current: current.after(change, datetime.now(UTC)))
 
 
+def commit_state(layout: Layout, stage: Stage, state: Manifest) -> Manifest:
+    """Make another state the next version, whatever was published before.
+
+    Args:
+        layout: the store.
+        stage: holds all files of `state`.
+        state: its tables, views and metadata.
+
+    Raises:
+        StoreError: see `commit`.
+    """
+    return _publish(layout, stage, lambda current: current.replaced_by(state, datetime.now(UTC)))
+
+
 def _publish(layout: Layout, stage: Stage, step: Callable[[Manifest], Manifest]) -> Manifest:
     with held(layout):
         current = load_manifest(layout)

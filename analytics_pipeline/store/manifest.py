@@ -179,6 +179,12 @@ class Manifest:
         gone = tuple(Retired(f.path, f.bytes, now) for f in self.live_files if f.path not in kept)
         return Manifest(self.version + 1, now, tables, views, metadata, retired + gone)
 
+    def replaced_by(self, state: Manifest, now: datetime) -> Manifest:
+        """The next version, with the tables, views and metadata of another state in place of all that there is."""
+        kept = {file.path for file in state.live_files}
+        gone = tuple(Retired(file.path, file.bytes, now) for file in self.live_files if file.path not in kept)
+        return replace(state, version=self.version + 1, committed_at=now, retired=self.retired + gone)
+
     def without_retired(self, paths: Iterable[str], now: datetime) -> Manifest:
         """The next version, with some retired files forgotten."""
         gone = set(paths)

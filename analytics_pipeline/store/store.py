@@ -18,6 +18,7 @@ import polars as pl
 
 from analytics_pipeline.errors import DataFileMissing, PartitionsMoved, StaleReader, StoreNotFound, StoreUnwritable
 from analytics_pipeline.store import commit as commits
+from analytics_pipeline.store.backup import Restored, back_up, restore
 from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.compaction import CompactedTable, compact
 from analytics_pipeline.store.layout import Layout
@@ -125,6 +126,14 @@ class Store:
     def regenerate_catalog(self) -> Manifest:
         """Build the catalog of the newest version anew, and point `catalog.duckdb` at it."""
         return commits.refresh_catalog(self.layout)
+
+    def backup(self, target: Path) -> Manifest:
+        """Copy the current version to a store of its own; see `backup.back_up`."""
+        return back_up(self.layout, target)
+
+    def restore(self, source: Path) -> Restored:
+        """Publish the state of a backup in place of the current one; see `backup.restore`."""
+        return restore(self.layout, source)
 
     def sweep(self) -> Swept:
         """Remove dead stages, files past their grace, and files that no version lists."""

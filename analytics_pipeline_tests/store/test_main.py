@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from analytics_pipeline.store import JoinView, Store, create_store
@@ -48,6 +49,51 @@ def test_status_lists_tables_version_and_last_commit(home: Path) -> None:
     assert "1 replaced files" in done.stdout
     assert f"duckdb -readonly {home / 'store' / 'catalog.duckdb'}" in done.stdout
     assert f"Home: {home} (ANALYTICS_HOME)" in done.stderr
+
+
+def test_compact_says_what_it_did(home: Path) -> None:
+    """Run by hand to see whether it is worth a schedule."""
+    assert run(home, "compact").stdout == "Nothing to compact.\n"
+    store = create_store(home / "store")
+    publish(store, {"facts": {f"d{number}": facts(number) for number in range(120)}})
+    store.close()
+    done = run(home, "compact")
+    assert done.returncode == 0
+    assert done.stdout.startswith("facts: 120 files became ")
+    assert "117 partitions" in done.stdout
+    assert run(home, "sql", "-c", "SELECT count(*) FROM facts").stdout.count("120") == 1
+
+
+def test_backup_and_restore_say_what_they_did(home: Path, tmp_path: Path) -> None:
+    """Somebody reads this in the worst hour of the year."""
+    done = run(home, "backup", str(tmp_path / "copy"))
+    assert (done.returncode, done.stdout.split(":")[0]) == (0, f"Version 2 is copied to {tmp_path / 'copy'}")
+    assert "2 tables, 3 files" in done.stdout
+    refused = run(home, "backup", str(tmp_path / "copy"))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "not empty" in refused.stderr
+    store = create_store(home / "store")
+    publish(store, {"later": {"d0": facts(1)}})
+    store.close()
+    done = run(home, "restore", str(tmp_path / "copy"))
+    assert done.returncode == 0
+    assert done.stdout == f"Version 4 is {tmp_path / 'copy'}: 2 tables, 4 rows.\nIt has no later, so they are gone.\n"
+    done = run(tmp_path / "new home", "restore", str(tmp_path / "copy"))
+    assert done.returncode == 0
+    assert "3" in run(tmp_path / "new home", "sql", "-c", "SELECT count(*) FROM facts").stdout
+    refused = run(home, "restore", str(tmp_path))
+    assert (refused.returncode, "is no store" in refused.stderr) == (1, True)
+
+
+def test_catalog_is_built_anew(home: Path) -> None:
+    """After somebody wrote into it."""
+    catalog = home / "store" / "catalog.duckdb"
+    catalog.chmod(0o644)
+    catalog.write_bytes(b"garbage")
+    done = run(home, "catalog")
+    assert (done.returncode, done.stdout) == (0, f"{catalog} is built anew from version 2.\n")
+    with duckdb.connect(str(catalog), read_only=True) as plain:
+        assert plain.execute("SELECT count(*) FROM facts").fetchall() == [(3,)]
 
 
 def test_sweep_says_what_it_removed(home: Path) -> None:
