@@ -72,7 +72,7 @@ def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time
     assert {asset for asset, _ in first} == {
         f"{dataset}_{table}"
         for dataset in ("monitoring", "human_signals", "eval")
-        for table in ("dataset", "results", "data")
+        for table in ("dataset", "results", "data", "metadata")
     }
     assert len(first) == len(set(first))
     assert version == 3, "one commit a dataset"
@@ -90,7 +90,8 @@ def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time
 def test_each_dataset_has_a_refresh_job_of_its_own(workplace: Workplace, dataset: str) -> None:
     assert_done(workplace.execute(f"{dataset}_refresh_job"))
 
-    assert {asset for asset, _ in workplace.events()} == {f"{dataset}_{end}" for end in ("dataset", "results", "data")}
+    tables = {f"{dataset}_{end}" for end in ("dataset", "results", "data", "metadata")}
+    assert {asset for asset, _ in workplace.events()} == tables
     assert workplace.version() == 1
 
 

@@ -69,7 +69,7 @@ def test_datasets_without_a_source_are_left_out_and_say_so(tmp_path: Path) -> No
 
     done = run(tmp_path, code)
 
-    assert done.stdout == "['eval_data', 'eval_dataset', 'eval_results']\n"
+    assert done.stdout == "['eval_data', 'eval_dataset', 'eval_metadata', 'eval_results']\n"
     assert done.stderr.count("is disabled") == len(DATASETS) - 1
 
 

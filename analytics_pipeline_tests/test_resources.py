@@ -14,6 +14,7 @@ from analytics_pipeline.errors import SourceUrlMissing, StoreNotFound
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 from analytics_pipeline.settings import SOURCE_URL_VARIABLES
 from analytics_pipeline.store import Store, create_store
+from analytics_pipeline.sync.spec import Half
 from analytics_pipeline_tests.components.scenario import spec
 from analytics_pipeline_tests.store.scenario import facts, publish
 from analytics_pipeline_tests.workplace import REPOSITORY, Workplace
@@ -133,3 +134,28 @@ def test_the_home_is_found_anew_by_every_call(tmp_path: Path, monkeypatch: pytes
     assert resource.home().path == tmp_path / "one"
     monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "other"))
     assert resource.home().path == tmp_path / "other"
+
+
+def test_a_tick_asks_without_making_or_starting_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may come before anybody has run anything, and every 30 seconds for years."""
+    for variable in SOURCE_URL_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    resource, sampled = AnalyticsResource(home_path=str(tmp_path / "home")), spec(url=SOURCE_URL_VARIABLES[0])
+
+    assert resource.gate_job(sampled) is None
+    assert resource.holds_nothing_of(sampled)
+    assert resource.status(sampled).last_verified is None
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_sample_that_does_not_run_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in SOURCE_URL_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    resource, sampled = AnalyticsResource(home_path=str(tmp_path)), spec(url=SOURCE_URL_VARIABLES[0])
+    publish(create_store(tmp_path / "store"), {sampled.table(Half.DATASET): {"d0": facts(1)}})
+
+    assert resource.gate_job(sampled) is None
+    assert not resource.holds_nothing_of(sampled)
+
+    monkeypatch.setenv(SOURCE_URL_VARIABLES[0], "postgresql://h/d")
+    assert resource.gate_job(sampled) is not None

@@ -76,8 +76,9 @@ def ticks(place: Workplace, name: str) -> list[tuple[str, str]]:
         return []
     with closing(sqlite3.connect(database)) as connection:
         found = connection.execute("SELECT status, tick_body FROM job_ticks ORDER BY timestamp").fetchall()
-    bodies = [(status, json.loads(body)["tick_data"]) for status, body in found]
-    return [(status, body.get("skip_reason") or "") for status, body in bodies if name == _name(body)]
+    bodies = [json.loads(body) for _, body in found]
+    named = zip(found, bodies, strict=True)
+    return [(status, body["skip_reason"] or "") for (status, _), body in named if body["job_name"] == name]
 
 
 def pid_of(place: Workplace, run_id: str) -> int | None:
@@ -98,12 +99,6 @@ def wait_for(condition: Callable[[], bool], what: Callable[[], object], seconds:
         assert time.monotonic() - began < seconds, what()
         time.sleep(0.2)
     return time.monotonic() - began
-
-
-def _name(body: object) -> str:
-    if not isinstance(body, dict):
-        return ""
-    return str(body.get("instigator_name") or body.get("job_name") or body.get("schedule_name"))
 
 
 def _rows(place: Workplace, query: str) -> list[tuple[str, str, str, float | None, float | None]]:

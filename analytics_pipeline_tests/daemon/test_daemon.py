@@ -134,6 +134,7 @@ def test_refreshes_keep_up_with_a_busy_writer(shop: Workplace, url: str, writer:
         time.sleep(60 * MINUTES)
         writer.terminate()
         writer.wait()
+        scenario.change_source(url, "UPDATE orders SET city = 'the end' WHERE id = 5")  # so that one more run is due
         quiet = time.time()
         wait_for(lambda: succeeded_after(shop, quiet), lambda: runs(shop), 150)
         wait_for(lambda: all(run.status == "SUCCESS" for run in runs(shop)), lambda: runs(shop), 60)

@@ -10,6 +10,11 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from enum import StrEnum, auto
+from functools import partial
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -17,8 +22,9 @@ from typing import Any
 
 import psycopg
 
-from analytics_pipeline.errors import AnalyticsError
-from analytics_pipeline.store import open_store
+from analytics_pipeline.errors import AnalyticsError, IncompatibleColumn
+from analytics_pipeline.store import CompactionRules, open_store
+from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline_tests.sync.scenario import NOW, UNPARTITIONED, job_of, spec_of
 
 PAIRS_AT_START = 200
@@ -62,8 +68,55 @@ def write_pairs(url: str, stop: Event, begun: Event) -> None:
 _STEPS = ("link", "symlink", "fsync", "rename", "replace", "mkdir", "rmdir", "unlink")
 
 
+NEVER = -1
+"""The step before which nobody is killed."""
+
+
+class Verb(StrEnum):
+    """What a process does with a store."""
+
+    REFRESH = auto()
+    AUDIT = auto()
+    REBUILD = auto()
+    COMPACT = auto()
+    SWEEP = auto()
+
+
 def sync_until_killed(root: Path, url: str, step: int) -> None:
     """A refresh that is killed before the given call that changes the disk; ends by itself if there is none."""
+    store = open_store(root)
+    _kill_before(step)
+    job_of(store, url).refresh(now=NOW)
+
+
+def work_until_killed(
+    root: Path,
+    url: str,
+    spec: SplitSyncSpec,
+    now: datetime,
+    rows_per_step: int,
+    verb: Verb,
+    step: int,
+    rules: CompactionRules,
+) -> None:
+    """Some work that is killed before the given call that changes the disk, or the line of the log that comes then."""
+    store = open_store(root, grace=timedelta(0) if verb is Verb.SWEEP else timedelta(hours=1))
+    counted = _kill_before(step)
+    job = job_of(store, url, spec, log=counted(lambda _: None), pauses=(0.1, 0.2, 0.4, 0.8))
+    job = replace(job, rows_per_step=rows_per_step)
+    work: dict[Verb, Callable[[], object]] = {
+        Verb.REFRESH: partial(job.refresh, now=now),
+        Verb.AUDIT: partial(job.audit, now=now),
+        Verb.REBUILD: partial(job.rebuild, now=now),
+        Verb.COMPACT: partial(store.compact, rules),
+        Verb.SWEEP: store.sweep,
+    }
+    with suppress(IncompatibleColumn):
+        work[verb]()
+
+
+def _kill_before(step: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have this process killed before a call that changes the disk; gives what counts further calls with these."""
     calls = 0
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,10 +129,9 @@ def sync_until_killed(root: Path, url: str, step: int) -> None:
 
         return call
 
-    store = open_store(root)
     for name in _STEPS:
         setattr(os, name, counted(getattr(os, name)))
-    job_of(store, url).refresh(now=NOW)
+    return counted
 
 
 def sync_and_tell(root: Path, url: str, told: Path, partitioned: bool = True) -> None:  # noqa: FBT001, FBT002

@@ -18,7 +18,7 @@ from analytics_pipeline.sync.gate import source_gate
 from analytics_pipeline.sync.spec import Half
 from analytics_pipeline.sync.status import State, read_status, write_status
 from analytics_pipeline_tests.sync.postgres_reading import execute
-from analytics_pipeline_tests.sync.scenario import NOW, asked_of, fill, job_of, published, spec_of
+from analytics_pipeline_tests.sync.scenario import NOW, fill, job_of, published, spec_of
 
 
 @pytest.fixture(scope="module")
