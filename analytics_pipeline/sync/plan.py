@@ -121,6 +121,11 @@ class HalfPlan:
         column = [q_column(rule.name) for rule in self.rules].index(self.windows.column)
         return Cut(column, self.windows.thresholds, self.windows.bucket_keys)
 
+    @property
+    def time_column(self) -> str | None:
+        """The incremental column by its name in the store; None for an unpartitioned table."""
+        return None if self.cut.column is None else self.schema.field(self.cut.column).name
+
     def key_of(self, bucket: int | None) -> str:
         """The partition of a bucket that Postgres gave."""
         return self.cut.keys[bucket or 0]

@@ -22,6 +22,7 @@ from analytics_pipeline.sync.view import joined_view
 from analytics_pipeline.sync.windows import REST
 
 _EXAMPLES = 3
+_TIME, _WATERMARK = "incremental_column", "watermark"
 
 
 @dataclass(frozen=True)
@@ -65,19 +66,24 @@ class Publishing:
         current = self.store.manifest()
         if not tables and (spec_is_published(current, self.spec) or not self._is_complete(current)):
             return current
-        dataset = plans[Half.DATASET]
-        newest_by = dataset.names[self.spec.incremental_column] if self.spec.incremental_column else KEY
+        dataset, fresh = plans[Half.DATASET], {table.name for table in tables}
+        times = {
+            plan.table: plan.time_column if plan.table in fresh else _kept(current, plan.table, _TIME)
+            for plan in plans.values()
+        }
         with self.store.preview(stage, Change(tables, [joined_view(self.spec, None)])) as preview:
             for read in reads:
                 refuse_duplicates(preview, read.plan, self.spec.primary_key.get(read.plan.half, ()))
-            figures = dataset_figures(preview, self.spec, newest_by)
+            figures = dataset_figures(preview, self.spec, times[dataset.table] or KEY)
+            views = [figures.view] if self._is_complete(preview.following) else []  # or it would not know the records
             metadata = dict(figures.metadata)
             for plan in plans.values():
                 if plan.table in metadata:
-                    metadata[plan.table] = {**metadata[plan.table], "watermark": watermark(preview, plan)}
+                    mark = watermark(preview, plan) if plan.table in fresh else _kept(current, plan.table, _WATERMARK)
+                    metadata[plan.table] = {**metadata[plan.table], _TIME: times[plan.table], _WATERMARK: mark}
         if figures.doubled_keys and tables:
             self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
-        return self.store.commit(stage, Change(tables, [figures.view], metadata))
+        return self.store.commit(stage, Change(tables, views, metadata))
 
     def _is_complete(self, manifest: Manifest) -> bool:
         return all(self.spec.table(half) in manifest.tables for half in Half)
@@ -89,17 +95,24 @@ def spec_is_published(manifest: Manifest, spec: SplitSyncSpec) -> bool:
     return view is not None and view == joined_view(spec, view.newest_by) and is_counted(manifest, spec)
 
 
+def _kept(published: Manifest, table: str, key: str) -> str | None:
+    """What the last read of a table said: by now its spec may give its columns other names."""
+    metadata = published.metadata.get(table)
+    value = metadata.value.get(key) if metadata else None
+    return None if value is None else str(value)
+
+
 def watermark(preview: Preview, plan: HalfPlan) -> str | None:
     """The greatest value of a half's incremental column, in ISO 8601 or as its integer; None without any.
 
     It is in the last window that has rows, or among the rows of none.
     """
-    if plan.cut.column is None:
+    if plan.time_column is None:
         return None
     table = preview.following.tables[plan.table]
     filled = [key for key, partition in table.partitions.items() if partition.rows and key != REST]
     last = [*filled[-1:], *(key for key in table.partitions if key == REST)]
-    column = identifier(plan.schema.field(plan.cut.column).name)
+    column = identifier(plan.time_column)
     rows = preview.rows(f"SELECT max({column}) FROM ({preview.partitions_sql(table, {0: last})})")
     greatest = rows[0][0]
     if isinstance(greatest, (date, datetime)):

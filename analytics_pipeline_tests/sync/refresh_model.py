@@ -142,7 +142,8 @@ class SourceAndStore(RuleBasedStateMachine):
     def current(self, connection: psycopg.Connection | None = None) -> Pair:
         """Both tables as the source has them; only this test writes to them."""
         spec = self.spec
-        return Pair(*(self.source.rows(half, spec, connection) for half in Half), spec.join)
+        dataset, results = (self.source.rows(half, spec, connection) for half in Half)
+        return Pair(dataset, results, spec.join)
 
     def source_changed(self) -> None:
         """From now on readers may see this, too."""
@@ -162,8 +163,9 @@ class SourceAndStore(RuleBasedStateMachine):
         spec = self.spec
         edges = [edge for window in self.windows() for edge in (window.local, window.local_end)]
         around = [edge + shift for edge in (*edges[:4], *edges[-6:]) for shift in (-MICROSECOND, timedelta(0))]
-        outside = [edges[0] - timedelta(days=400), edges[-1] + timedelta(days=400), "infinity", "-infinity", None]
-        moment: datetime | str | None = data.draw(st.sampled_from([*around, *outside]))
+        far = [edges[0] - timedelta(days=400), edges[-1] + timedelta(days=400)]
+        choices: list[datetime | str | None] = [*around, *far, "infinity", "-infinity", None]
+        moment = data.draw(st.sampled_from(choices))
         return self.variant.literal(moment, spec.timezone or "UTC")
 
     def insert_sql(self, half: Half, data: st.DataObject) -> str:
@@ -539,7 +541,7 @@ class SourceAndStore(RuleBasedStateMachine):
         )
 
     def is_joined(self, shown: Shown, join: str) -> bool:
-        """Whether the view is the join of the tables beside it: of a record's several rows the newest, or one of them."""
+        """Whether the view is the join of the tables beside it, with the newest of a record's several rows."""
         if shown.dataset is None or shown.results is None:
             return shown.view is None
         left = [name for name, _ in self.store.manifest().tables[self.spec.table(Half.RESULTS)].columns]

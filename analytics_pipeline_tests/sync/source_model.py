@@ -87,17 +87,64 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("timestamptz", datetime(2024, 1, 10, 3, 30, tzinfo=UTC), [Geometry("hourly", "2024-01-09"), Geometry("daily", "2024-01-01")]),
-    Variant("bigint", datetime(2024, 1, 10, 3, tzinfo=UTC), [Geometry("hourly", "2024-01-09"), Geometry("weekly", "2024-01-01", "Asia/Tokyo")], "us"),
-    Variant("timestamptz", datetime(2024, 4, 2, 12, tzinfo=UTC), [Geometry("daily", "2024-03-28", "Europe/Berlin"), Geometry("daily", "2024-03-30", "America/New_York"), Geometry("monthly", "2024-02-01")]),
-    Variant("timestamp", datetime(2024, 11, 5, 12, tzinfo=UTC), [Geometry("daily", "2024-11-01", "America/New_York"), Geometry("hourly", "2024-11-04", "UTC")]),
-    Variant("date", datetime(2024, 3, 3, tzinfo=UTC), [Geometry("daily", "2024-02-27"), Geometry("daily", "2024-02-20"), Geometry("weekly", "2024-02-19")]),
-    Variant("bigint", datetime(2024, 1, 3, tzinfo=UTC), [Geometry("daily", "2023-12-30"), Geometry("monthly", "2023-12-01", "Asia/Kolkata")], "ms"),
-    Variant("timestamptz", datetime(2024, 4, 9, tzinfo=UTC), [Geometry("weekly", "2024-03-18", "Asia/Kolkata"), Geometry("daily", "2024-03-30", "Asia/Kolkata")]),
-    Variant("integer", datetime(2024, 1, 30, tzinfo=UTC), [Geometry("weekly", "2024-01-01", "America/Havana"), Geometry("weekly", "2024-01-08")], "s"),
-    Variant("timestamp", datetime(2024, 4, 1, tzinfo=UTC), [Geometry("monthly", "2023-12-01", "UTC"), Geometry("weekly", "2024-03-04", "UTC")]),
-    Variant("timestamptz", datetime(2024, 4, 1, tzinfo=UTC), [Geometry("monthly", "2023-12-01", "Pacific/Apia"), Geometry("daily", "2024-03-25", "Pacific/Apia")]),
-)  # fmt: skip
+    Variant(
+        "timestamptz",
+        datetime(2024, 1, 10, 3, 30, tzinfo=UTC),
+        [Geometry("hourly", "2024-01-09"), Geometry("daily", "2024-01-01")],
+    ),
+    Variant(
+        "bigint",
+        datetime(2024, 1, 10, 3, tzinfo=UTC),
+        [Geometry("hourly", "2024-01-09"), Geometry("weekly", "2024-01-01", "Asia/Tokyo")],
+        "us",
+    ),
+    Variant(
+        "timestamptz",
+        datetime(2024, 4, 2, 12, tzinfo=UTC),
+        [
+            Geometry("daily", "2024-03-28", "Europe/Berlin"),
+            Geometry("daily", "2024-03-30", "America/New_York"),
+            Geometry("monthly", "2024-02-01"),
+        ],
+    ),
+    Variant(
+        "timestamp",
+        datetime(2024, 11, 5, 12, tzinfo=UTC),
+        [Geometry("daily", "2024-11-01", "America/New_York"), Geometry("hourly", "2024-11-04", "UTC")],
+    ),
+    Variant(
+        "date",
+        datetime(2024, 3, 3, tzinfo=UTC),
+        [Geometry("daily", "2024-02-27"), Geometry("daily", "2024-02-20"), Geometry("weekly", "2024-02-19")],
+    ),
+    Variant(
+        "bigint",
+        datetime(2024, 1, 3, tzinfo=UTC),
+        [Geometry("daily", "2023-12-30"), Geometry("monthly", "2023-12-01", "Asia/Kolkata")],
+        "ms",
+    ),
+    Variant(
+        "timestamptz",
+        datetime(2024, 4, 9, tzinfo=UTC),
+        [Geometry("weekly", "2024-03-18", "Asia/Kolkata"), Geometry("daily", "2024-03-30", "Asia/Kolkata")],
+    ),
+    Variant(
+        "integer",
+        datetime(2024, 1, 30, tzinfo=UTC),
+        [Geometry("weekly", "2024-01-01", "America/Havana"), Geometry("weekly", "2024-01-08")],
+        "s",
+    ),
+    Variant(
+        "timestamp",
+        datetime(2024, 4, 1, tzinfo=UTC),
+        [Geometry("monthly", "2023-12-01", "UTC"), Geometry("weekly", "2024-03-04", "UTC")],
+    ),
+    Variant(
+        "timestamptz",
+        datetime(2024, 4, 1, tzinfo=UTC),
+        [Geometry("monthly", "2023-12-01", "Pacific/Apia"), Geometry("daily", "2024-03-25", "Pacific/Apia")],
+    ),
+)
 
 
 @dataclass
