@@ -138,6 +138,6 @@ class XminUnfit(SyncError):
 
     def __init__(self, table: str, reason: str) -> None:
         super().__init__(
-            f"`fingerprint: xmin` is not possible for source_table {table!r}: {reason}. Set `fingerprint: checksum`, or "
-            f"select plain columns of one ordinary table."
+            f"`fingerprint: xmin` is not possible for source_table {table!r}: {reason}. Set `fingerprint: checksum`, "
+            f"or select plain columns of one ordinary table."
         )

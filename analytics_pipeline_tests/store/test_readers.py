@@ -49,6 +49,9 @@ def run_and_kill(root: Path, folder: Path, kills: int) -> list[dict[str, object]
         assert published_version(store, part) >= acknowledged(logs[part]), "an acknowledged commit was lost"
         writers[part] = start(write_pairs, root, part, logs[part])
     for part in WRITERS:
+        while not acknowledged(logs[part]):
+            writers[part].join(0.1)
+            assert writers[part].is_alive(), "a writer failed by itself"
         kill(writers[part])
     stop.set()
     for reader in readers:

@@ -153,7 +153,7 @@ def test_a_limit_that_cuts_another_way_each_time_is_refused(postgres_url: str, s
     """PostgreSQL begins a second scan of a large table where the first one is."""
     execute(postgres_url, *PAIR, "INSERT INTO records SELECT g, '2024-01-02', 'm' FROM generate_series(1, 100) g")
     query = "SELECT * FROM (SELECT * FROM records ORDER BY random() LIMIT 5) AS part"
-    with pytest.raises(UnstableQuery, match="LIMIT|random"):
+    with pytest.raises(UnstableQuery, match=r"LIMIT|random"):
         job_of(store, postgres_url, spec_of(dataset_query=query)).refresh(now=NOW)
 
 
@@ -166,9 +166,7 @@ def test_a_doubtful_query_that_gives_the_same_answer_is_mirrored(postgres_url: s
 
 
 @pytest.mark.parametrize("kind", [FingerprintKind.CHECKSUM, FingerprintKind.XMIN])
-def test_rows_that_share_a_declared_key_stop_the_commit(
-    postgres_url: str, store: Store, kind: FingerprintKind
-) -> None:
+def test_rows_that_share_a_declared_key_stop_the_commit(postgres_url: str, store: Store, kind: FingerprintKind) -> None:
     """Readers never see a key twice that the owner of the data calls unique."""
     fill(postgres_url)
     extra = ROW_VERSIONS if kind is FingerprintKind.XMIN else {}

@@ -48,7 +48,6 @@ def job(quiet_url: str, store: Store) -> SyncJob:
     return job
 
 
-
 def test_nothing_changed_makes_no_commit_and_moves_last_verified(job: SyncJob, store: Store) -> None:
     """Otherwise a quiet source looks stale, or a tick costs a scan."""
     before, version = read_status(store, job.spec), store.manifest().version
