@@ -18,7 +18,7 @@ from analytics_pipeline.sync.gate import gate_of
 from analytics_pipeline.sync.metadata import stored_figures
 from analytics_pipeline.sync.reading import HalfOutcome
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.status import DatasetStatus, State, SyncType
+from analytics_pipeline.sync.status import DatasetStatus, State, SyncType, published_rows, published_watermarks
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,6 @@ def checks_of(
     return results
 
 
-def _rows(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]:
-    rows = {name: manifest.tables[name].rows for name in map(spec.table, Half) if name in manifest.tables}
-    figures = stored_figures(manifest, spec)
-    return rows if figures is None else rows | {spec.view: int(str(figures["row_count"]))}
-
-
-def _watermarks(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, str | None]:
-    found = {name: manifest.metadata.get(name) for name in map(spec.table, Half)}
-    return {name: str(kept.value["watermark"]) for name, kept in found.items() if kept and kept.value.get("watermark")}
-
-
 def status_after(
     spec: SplitSyncSpec, before: DatasetStatus, done: Done, now: datetime, run_id: str | None
 ) -> DatasetStatus:
@@ -108,8 +97,8 @@ def status_after(
         message=None if whole else _narrow(done),
         run_id=run_id,
         heartbeat=None,
-        rows=_rows(done.manifest, spec),
-        watermarks=_watermarks(done.manifest, spec),
+        rows=published_rows(done.manifest, spec),
+        watermarks=published_watermarks(done.manifest, spec),
         last_verified=done.snapshot_at if whole else before.last_verified,
         gate=gate_of(done.gate, spec, done.manifest, now) if whole and done.gate else None,
     )

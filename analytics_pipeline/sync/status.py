@@ -92,7 +92,11 @@ def read_status(store: Store, spec: SplitSyncSpec) -> DatasetStatus:
         spec: of the dataset.
     """
     written = _written(_file(store, spec))
-    status = written or _from_manifest(store.manifest(), spec)
+    if written is not None and written.state is State.READY:
+        return written
+    status = _with_published(written or DatasetStatus(spec.name), store.manifest(), spec)
+    if written is None:
+        return replace(status, state=State.READY if status.last_sync else State.NOT_SYNCED)
     silent = status.heartbeat is None or datetime.now(UTC) - status.heartbeat > SILENCE
     if status.state is State.SYNCING and silent:
         return replace(status, state=State.ERROR, message=_INTERRUPTED)
@@ -171,11 +175,35 @@ def _written(path: Path) -> DatasetStatus | None:
         return None
 
 
-def _from_manifest(manifest: Manifest, spec: SplitSyncSpec) -> DatasetStatus:
-    """What the store itself tells: when it was written, and how much."""
+def _with_published(status: DatasetStatus, manifest: Manifest, spec: SplitSyncSpec) -> DatasetStatus:
+    """A status with what the store itself tells of a later commit, by a sync that died before it could tell of it."""
     tables = [manifest.tables[name] for name in map(spec.table, Half) if name in manifest.tables]
-    synced = [partition.synced_at for table in tables for partition in table.partitions.values()]
-    if not synced:
-        return DatasetStatus(spec.name)
+    partitions = [partition for table in tables for partition in table.partitions.values()]
+    newest = max(partitions, key=lambda partition: partition.synced_at, default=None)
+    if newest is None or (status.last_sync is not None and newest.synced_at <= status.last_sync):
+        return status
+    is_full = len(tables) == len(Half) and all(partition.sync_id == newest.sync_id for partition in partitions)
     rows = {table.name: table.rows for table in tables}
-    return DatasetStatus(spec.name, State.READY, last_sync=max(synced), rows=rows)
+    net = sum(rows.values()) - sum(status.rows.get(name, 0) for name in rows)
+    return replace(
+        status,
+        last_sync=newest.synced_at,
+        sync_type=SyncType.FULL if is_full else SyncType.INCREMENTAL,
+        last_incremental=status.last_incremental if is_full else newest.synced_at,
+        incremental_rows=status.incremental_rows if is_full else net,
+        rows=published_rows(manifest, spec),
+        watermarks=published_watermarks(manifest, spec),
+    )
+
+
+def published_rows(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]:
+    """Rows of each table of a dataset, and of its view once both are there."""
+    rows = {name: manifest.tables[name].rows for name in map(spec.table, Half) if name in manifest.tables}
+    view = manifest.metadata.get(spec.view)
+    return rows if view is None else rows | {spec.view: int(str(view.value["row_count"]))}
+
+
+def published_watermarks(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, str | None]:
+    """The greatest value of each table's incremental column, where it has one."""
+    found = {name: manifest.metadata.get(name) for name in map(spec.table, Half)}
+    return {name: str(kept.value["watermark"]) for name, kept in found.items() if kept and kept.value.get("watermark")}

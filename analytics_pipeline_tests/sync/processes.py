@@ -9,6 +9,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +20,7 @@ from functools import partial
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psycopg
@@ -113,6 +116,49 @@ def work_until_killed(
     }
     with suppress(IncompatibleColumn):
         work[verb]()
+
+
+def work_until(root: Path, url: str, told: Path, verb: Verb, place: str) -> None:
+    """A sync that is killed where it calls or returns from a function, as in `return store.commit._claim`."""
+    job = replace(job_of(open_store(root, grace=timedelta(0)), url), rows_per_step=1)
+
+    def seen(at: str) -> None:
+        if at == place:
+            told.write_text(at)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _watched(seen)
+    if verb is Verb.REBUILD:
+        job.rebuild(now=NOW)
+    else:
+        job.refresh(now=NOW)
+
+
+def refresh_for(root: Path, url: str, told: Path, events: int) -> None:
+    """A refresh that is killed after so many calls and returns; if it does not come so far, it tells how many came."""
+    seen = 0
+
+    def count(_: str) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == events:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    _watched(count)
+    job_of(open_store(root, grace=timedelta(0)), url).refresh(now=NOW)
+    told.write_text(str(seen))
+
+
+def _watched(seen: Callable[[str], None]) -> None:
+    """Have each call of a function of the package, and each return from one, told from now on, in all threads."""
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        module = frame.f_globals.get("__name__", "")
+        if event in {"call", "return"} and module.startswith("analytics_pipeline."):
+            seen(f"{event} {module.removeprefix('analytics_pipeline.')}.{frame.f_code.co_qualname}")
+
+    threading.setprofile(profile)
+    sys.setprofile(profile)
 
 
 def _kill_before(step: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
