@@ -12,26 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from analytics_pipeline.store import Column, JoinView, JsonObject, Partition, Preview, Table
-from analytics_pipeline.store.preview import MATCHED, PART
+from analytics_pipeline.store.preview import MATCHED
 from analytics_pipeline.store.schema import identifier
-from analytics_pipeline.sync.figures import (
-    Questions,
-    Range,
-    chosen_ranges,
-    latency_sql,
-    measured,
-    with_latencies,
-)
+from analytics_pipeline.sync.figures import Questions
+from analytics_pipeline.sync.groups import Groups, Range, Side
 from analytics_pipeline.sync.part import Part, holds_percentiles, summed
 
 _MOST_PARTS = 64
-_ROWS_AT_ONCE = 1_000_000
-"""Rows of the columns asked about that are held in memory."""
+_ROWS_AT_ONCE = 4_000_000
+"""Rows that are grouped at once: in the worst case, of a filter with another value in each, all are held in memory."""
 
-_ROWS, _LATENCIES = "|rows", "|latencies"
-_TABLE, _VIEW = "table", "view"
-
-Groups = Mapping[str, Collection[str]]
+PartitionKeys = Mapping[str, Collection[str]]
 """Keys of partitions that make a part, by what is in them."""
 
 
@@ -123,23 +114,14 @@ class Subject:
     asked_of_view: Questions = field(default_factory=Questions)
 
     @property
-    def from_partner(self) -> Questions:
-        """The questions of the view that the table cannot answer."""
-        own = {column.name.lower() for column in self.table.columns}
-        asked = self.asked_of_view
-        stats = [column for column in (asked.score, asked.latency, asked.metric) if column]
-        foreign = {
-            "filters": {name: column for name, column in asked.filters.items() if column.name.lower() not in own},
-            "time": asked.time if asked.time and asked.time.name.lower() not in own else None,
-        }
-        if all(column.name.lower() in own for column in stats):
-            return replace(asked, **foreign, score=None, latency=None, metric=None)  # type: ignore[arg-type]
-        return replace(asked, **foreign)  # type: ignore[arg-type]
+    def questions(self) -> tuple[Questions, ...]:
+        """Of the table, and of the view where there is one."""
+        return (self.asked, self.asked_of_view) if self.view else (self.asked,)
 
     @property
-    def shown(self) -> str:
-        """SQL; whether a row of the table is in the view."""
-        return "true" if self.view and self.view.kind == "left" else f"{identifier(MATCHED)} IS NOT NULL"
+    def shows_all(self) -> bool:
+        """Whether rows without a partner are in the view, too."""
+        return self.view is not None and self.view.kind == "left"
 
 
 def content_of(partition: Partition) -> str:
@@ -147,7 +129,7 @@ def content_of(partition: Partition) -> str:
     return f"{partition.key} {partition.sync_id} {partition.rows} {partition.fingerprint}"
 
 
-def grouped(table: Table) -> Groups:
+def grouped(table: Table) -> PartitionKeys:
     """The parts of a table: single partitions where these are few, else runs of equally many."""
     windows = [part for part in table.partitions.values() if part.lower is not None]
     others = [part for part in table.partitions.values() if part.lower is None]
@@ -176,8 +158,7 @@ def counted(preview: Preview, subject: Subject, kept: Counted) -> Counted:
     if not counts:
         kept = Counted()
     if missing:
-        preview.rows(_LATENCIES_SQL)
-        new = _with_ranges(preview, subject, kept, _read(preview, subject, missing))
+        new = _read(preview, subject, kept, missing)
         kept = replace(new, counts={**counts, **new.counts})
     else:
         kept = replace(kept, counts=counts)
@@ -186,59 +167,44 @@ def counted(preview: Preview, subject: Subject, kept: Counted) -> Counted:
     return kept
 
 
-_LATENCIES_SQL = (
-    f"CREATE OR REPLACE TEMP TABLE {identifier(_LATENCIES)} "
-    f"({identifier(PART)} INTEGER, {identifier(_TABLE)} DOUBLE, {identifier(_VIEW)} DOUBLE)"
-)
+def _read(preview: Preview, subject: Subject, kept: Counted, missing: PartitionKeys) -> Counted:
+    """The figures of some parts, by the ranges that are kept or else chosen now."""
+    batches = _batches(subject.table, list(missing.values()))
+    groups = Groups(preview, (_source(preview, subject, batch) for batch in batches), subject.questions)
+    found = groups.parts()
+    tables: Mapping[Side, Part] = {side: parts[0] for side, parts in found.items()}
+    shown: Mapping[Side, Part] = {side: parts[-1] for side, parts in found.items() if side[1] or subject.shows_all}
+    ranges, tables = _with_latencies(groups, subject.asked, "true", kept.table_ranges, tables)
+    view_ranges: Sequence[Range] = ()
+    if subject.view:
+        where = "true" if len(shown) == len(found) else identifier(MATCHED)
+        view_ranges, shown = _with_latencies(groups, subject.asked_of_view, where, kept.view_ranges, shown)
+    counts = {}
+    for number, content in enumerate(missing):
+        orphans = tables[number, False].rows if subject.view and (number, False) in tables else 0
+        view = _sum(shown, number) if subject.view else Part()
+        counts[content] = Count(_sum(tables, number), view, orphans)
+    return Counted(counts, ranges, view_ranges)
 
 
-def _with_ranges(preview: Preview, subject: Subject, kept: Counted, new: Mapping[str, Count]) -> Counted:
-    """New counts with their latencies, in the ranges that are kept or else chosen now."""
-    tables = {number: count.table for number, count in enumerate(new.values())}
-    views = {number: count.view for number, count in enumerate(new.values())}
-    ranges = kept.table_ranges or _ranges(preview, _TABLE, subject.asked)
-    tables = _in_ranges(preview, _TABLE, subject.asked, ranges, tables)
-    if subject.asked_of_view.latency is None:
-        return Counted(_put_together(new, tables, views), ranges)
-    alike = subject.from_partner.latency is None and all(count.view.rows == count.table.rows for count in new.values())
-    view_ranges = kept.view_ranges or (ranges if alike else _ranges(preview, _VIEW, subject.asked_of_view))
-    if alike and view_ranges == ranges:
-        views = {number: _latencies_of(tables[number], view) for number, view in views.items()}
-    else:
-        views = _in_ranges(preview, _VIEW, subject.asked_of_view, view_ranges, views)
-    return Counted(_put_together(new, tables, views), ranges, view_ranges)
+def _source(preview: Preview, subject: Subject, batch: Mapping[int, Collection[str]]) -> str:
+    if subject.view:
+        return preview.joined_sql(subject.view, batch)
+    rows = preview.partitions_sql(subject.table, batch)
+    return f"SELECT *, NULL::BOOLEAN AS {identifier(MATCHED)} FROM ({rows})"
 
 
-def _ranges(preview: Preview, column: str, asked: Questions) -> Sequence[Range]:
-    return chosen_ranges(preview, _LATENCIES, column) if asked.latency else ()
+def _with_latencies(
+    groups: Groups, asked: Questions, where: str, kept: Sequence[Range], parts: Mapping[Side, Part]
+) -> tuple[Sequence[Range], Mapping[Side, Part]]:
+    if asked.latency is None:
+        return (), parts
+    ranges = kept or groups.ranges(asked, where)
+    return ranges, groups.with_latencies(asked, ranges, parts)
 
 
-def _in_ranges(
-    preview: Preview, column: str, asked: Questions, ranges: Sequence[Range], parts: Mapping[int, Part]
-) -> dict[int, Part]:
-    return dict(with_latencies(preview, _LATENCIES, column, ranges, parts) if asked.latency else parts)
-
-
-def _latencies_of(part: Part, other: Part) -> Part:
-    return replace(other, latencies=part.latencies, below=part.below, inside=part.inside)
-
-
-def _put_together(
-    new: Mapping[str, Count], tables: Mapping[int, Part], views: Mapping[int, Part]
-) -> Mapping[str, Count]:
-    return {
-        content: Count(tables[number], views[number], count.orphans)
-        for number, (content, count) in enumerate(new.items())
-    }
-
-
-def _read(preview: Preview, subject: Subject, missing: Groups) -> Mapping[str, Count]:
-    """The counts of some parts, and all their latencies in a temporary table, by the parts' place in the order."""
-    counts: dict[int, Count] = {}
-    for batch in _batches(subject.table, list(missing.values())):
-        _hold(preview, subject, batch)
-        counts |= _batch_counts(preview, subject, batch)
-    return dict(zip(missing, counts.values(), strict=True))
+def _sum(parts: Mapping[Side, Part], number: int) -> Part:
+    return summed(part for side, part in parts.items() if side[0] == number)
 
 
 def _batches(table: Table, groups: Sequence[Collection[str]]) -> Iterator[Mapping[int, Collection[str]]]:
@@ -256,60 +222,6 @@ def _batches(table: Table, groups: Sequence[Collection[str]]) -> Iterator[Mappin
         yield batch
 
 
-def _hold(preview: Preview, subject: Subject, batch: Mapping[int, Collection[str]]) -> None:
-    """Make a temporary table of what is asked about some parts, and add their latencies to the other one."""
-    names = [PART, *sorted(subject.asked.columns | subject.asked_of_view.columns)]
-    if subject.view:
-        source = preview.joined_sql(subject.view, batch)
-        names.append(MATCHED)
-    else:
-        source = preview.partitions_sql(subject.table, batch)
-    columns = ", ".join(map(identifier, names))
-    preview.rows(f"CREATE OR REPLACE TEMP TABLE {identifier(_ROWS)} AS SELECT {columns} FROM ({source})")
-    if subject.asked.latency or subject.asked_of_view.latency:
-        of_view = f"CASE WHEN {subject.shown} THEN {latency_sql(subject.asked_of_view)} END" if subject.view else "NULL"
-        preview.rows(
-            f"INSERT INTO {identifier(_LATENCIES)} "
-            f"SELECT {identifier(PART)}, {latency_sql(subject.asked)}, {of_view} FROM {identifier(_ROWS)}"
-        )
-
-
-def _batch_counts(preview: Preview, subject: Subject, batch: Mapping[int, Collection[str]]) -> Mapping[int, Count]:
-    tables = measured(preview, _ROWS, subject.asked)
-    if subject.view is None:
-        return {number: Count(tables.get(number, Part())) for number in batch}
-    orphans = _orphans(preview)
-    asked = subject.from_partner
-    partners = measured(preview, _ROWS, asked, subject.shown)
-    hidden = [number for number, count in orphans.items() if count and subject.view.kind != "left"]
-    some = f"{subject.shown} AND {identifier(PART)} IN ({', '.join(map(str, hidden))})"
-    alone = measured(preview, _ROWS, subject.asked_of_view, some) if hidden else {}
-    counts = {}
-    for number in batch:
-        table = tables.get(number, Part())
-        joined = _joined(table, partners.get(number, Part()), asked)
-        view = alone.get(number, Part()) if number in hidden else joined
-        counts[number] = Count(table, view, orphans.get(number, 0))
-    return counts
-
-
-def _orphans(preview: Preview) -> Mapping[int, int]:
-    rows: Any = preview.rows(
-        f"SELECT {identifier(PART)}, count(*) - count({identifier(MATCHED)}) FROM {identifier(_ROWS)} GROUP BY ALL"
-    )
-    return dict(rows)
-
-
-def _joined(table: Part, partner: Part, asked: Questions) -> Part:
-    """The figures of a part of which the view shows every row: the table's, and those that only the partner knows."""
-    return Part(
-        rows=table.rows,
-        values={**table.values, **partner.values},
-        time=partner.time if asked.time else table.time,
-        scores=partner.scores if asked.score else table.scores,
-    )
-
-
 def columns_from_partner(subject: Subject, shown: Sequence[Column], partner: Table, key: str) -> frozenset[str]:
     """Columns of the partner on which the view's figures depend.
 
@@ -321,4 +233,4 @@ def columns_from_partner(subject: Subject, shown: Sequence[Column], partner: Tab
     """
     theirs = [column.name for column in partner.columns if column.name.lower() != key.lower()]
     names = dict(zip([column.name for column in shown[len(subject.table.columns) :]], theirs, strict=True))
-    return frozenset(names[name] for name in subject.from_partner.columns if name in names)
+    return frozenset(names[name] for name in subject.asked_of_view.columns if name in names)
