@@ -3,18 +3,13 @@
 Belongs here: loading definitions, binding resources, the executor. Does not: any definition of its own.
 """
 
-import warnings
-
 import dagster as dg
 
 import analytics_pipeline.defs
 from analytics_pipeline.components import load_datasets
 from analytics_pipeline.components.all_datasets import all_datasets
-from analytics_pipeline.components.maintenance import maintenance_job, maintenance_job_schedule
+from analytics_pipeline.components.maintenance import maintenance
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
-
-# Dagster 1.13 warns of a beta parameter that it fills in itself, for every asset check that needs a resource.
-warnings.filterwarnings("ignore", "Parameter `execution_type` of function `AssetsDefinition.__init__`")
 
 
 def _definitions() -> dg.Definitions:
@@ -22,9 +17,8 @@ def _definitions() -> dg.Definitions:
     return dg.Definitions.merge(
         loaded,
         all_datasets(loaded),
+        maintenance(),
         dg.Definitions(
-            jobs=[maintenance_job],
-            schedules=[maintenance_job_schedule],
             resources={"analytics": AnalyticsResource(), "published": PublishedStoreResource()},
             # One process a step costs seconds of CPU each; a sync's own threads are what keeps both cores busy.
             executor=dg.in_process_executor,

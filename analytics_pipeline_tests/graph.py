@@ -15,7 +15,7 @@ from analytics_pipeline.settings import SOURCE_URL_VARIABLES
 
 
 def described_graph() -> dict[str, object]:
-    """Keys, groups, kinds, owners, partitions, dependencies and policies of all assets, and all jobs and resources.
+    """Keys, groups, kinds, owners, partitions, dependencies and policies of all assets; all jobs, checks and resources.
 
     As of a user who set no source: the sample stands in for all three.
     """
@@ -44,6 +44,7 @@ def described_graph() -> dict[str, object]:
             for job in sorted(repository.get_all_jobs(), key=lambda job: job.name)
             if not job.name.startswith("__")
         },
+        "checks": sorted(f"{key.asset_key.to_user_string()}: {key.name}" for key in graph.asset_check_keys),
         "schedules": sorted(schedule.name for schedule in repository.schedule_defs),
         "sensors": sorted(sensor.name for sensor in repository.sensor_defs),
         "resources": sorted(defs.resources or {}),

@@ -7,6 +7,7 @@ Does not: the fields of a dataset (`split_sync`).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,9 @@ _OUR_TYPES = {TYPE, "analytics_pipeline.components.split_sync.SplitSyncComponent
 _TOP_LEVEL_KEYS = dict.fromkeys(["type", "attributes", "template_vars_module", "requirements", "post_processing"])
 
 Problem = tuple[int | None, str, str]
+
+# Dagster 1.13 warns of a beta parameter that it fills in itself, for every asset check that came from a YAML file.
+warnings.filterwarnings("ignore", "Parameter `execution_type` of function `AssetsDefinition.__init__`")
 
 
 def load_datasets(module: ModuleType) -> dg.Definitions:

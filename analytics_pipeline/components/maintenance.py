@@ -1,10 +1,11 @@
-"""Maintenance: the job that keeps the store's files few and Dagster's storage small, every night.
+"""Maintenance: the jobs that keep the store's files few and Dagster's storage small, and that copy the store.
 
 Belongs here: one op a task, none waits for another. Does not: the tasks (`store`, `housekeeping`).
 """
 # No `from __future__ import annotations`: Dagster reads the context's annotation of ops.
 
 from datetime import timedelta
+from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -13,6 +14,7 @@ from analytics_pipeline.components.sync_events import failing_plainly
 from analytics_pipeline.resources import AnalyticsResource
 
 _NIGHT = "30 3 * * *"
+_AFTER_IT = "30 4 * * *"
 
 
 class PruneConfig(dg.Config):
@@ -25,6 +27,18 @@ class PruneConfig(dg.Config):
 
     days: int = Field(default=30, ge=1)
     at_most: int = Field(default=5_000, ge=1)
+
+
+class BackupConfig(dg.Config):
+    """Where backups lie, and how many.
+
+    Args:
+        folder: of all backups; empty for `backups` in the home.
+        keep: so many stay, with the new one.
+    """
+
+    folder: str = ""
+    keep: int = Field(default=7, ge=1)
 
 
 @dg.op(description="Merges the small files of closed partitions into larger ones; readers notice nothing.")
@@ -82,3 +96,39 @@ maintenance_job_schedule = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Every night, after the audit.",
 )
+
+
+@dg.op(description="Copies the current version of the store to a folder named by the time, and removes the oldest.")
+def back_up_store(context: dg.OpExecutionContext, config: BackupConfig, analytics: AnalyticsResource) -> None:
+    """The backup."""
+    from analytics_pipeline.housekeeping.backups import back_up  # noqa: PLC0415 - as in `resources`
+
+    folder = Path(config.folder) if config.folder else analytics.home().path / "backups"
+    with failing_plainly():
+        done = back_up(analytics.store(), folder, context.log.info, keep=config.keep)
+    context.log.info(
+        "Version %d is copied to %s; %d older ones removed.", done.manifest.version, done.path, len(done.removed)
+    )
+
+
+@dg.job(
+    description="Copies the store to a folder named by the time; the newest 7 stay.",
+    executor_def=dg.in_process_executor,
+)
+def backup_job() -> None:
+    """The backup."""
+    back_up_store()
+
+
+backup_job_schedule = dg.ScheduleDefinition(
+    job=backup_job,
+    cron_schedule=_AFTER_IT,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.STOPPED,  # each copy is as large as the store: its owner decides
+    description="Every night, after the maintenance, once it is switched on.",
+)
+
+
+def maintenance() -> dg.Definitions:
+    """The jobs and their schedules."""
+    return dg.Definitions(jobs=[maintenance_job, backup_job], schedules=[maintenance_job_schedule, backup_job_schedule])

@@ -71,7 +71,9 @@ def _view(spec: SplitSyncSpec) -> dg.AssetsDefinition:
     def joined_view(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_plainly():
             summary = analytics.view_summary(spec)
-        context.log.info("%s: %d rows, %d results without a record", spec.view, summary.rows, summary.orphans)
+        context.log.info(
+            "%s: %s rows, %s results without a record", spec.view, f"{summary.rows:,}", f"{summary.orphans:,}"
+        )
         return dg.MaterializeResult(metadata=view_metadata(summary))
 
     return joined_view

@@ -34,11 +34,15 @@ def metadata_key(spec: SplitSyncSpec) -> str:
 
 @contextmanager
 def failing_plainly() -> Iterator[None]:
-    """Turn our own refusals into a run failure of one sentence; where in our code it arose helps nobody."""
+    """Turn our own refusals into a run failure of one sentence; where in our code it arose helps nobody.
+
+    A retry policy does not apply to it: what may pass was tried again by then, and the rest fails each time.
+    """
     try:
         yield
     except AnalyticsError as error:
-        raise dg.Failure(description=str(error), metadata={"error": type(error).__name__}) from None
+        metadata = {"error": type(error).__name__}
+        raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from None
 
 
 def half_events(spec: SplitSyncSpec, outcome: SyncOutcome) -> Iterator[dg.AssetMaterialization]:
@@ -94,12 +98,29 @@ def stored_metadata(spec: SplitSyncSpec, manifest: Manifest, status: DatasetStat
     for name, moment in {"last_sync": status.last_sync, "last_verified": status.last_verified}.items():
         if moment is not None:
             shown[name] = dg.MetadataValue.timestamp(moment)
-    for name in (*map(spec.table, Half), spec.view):
-        if name in manifest.metadata:
-            value = dict(manifest.metadata[name].value)
-            shown[name] = dg.MetadataValue.json(value)
-            shown |= {f"{name}/{key}": number for key, number in _numbers(value)}
+    shown |= {f"{name}/watermark": dg.MetadataValue.text(mark) for name, mark in status.watermarks.items() if mark}
+    values = {
+        name: dict(manifest.metadata[name].value)
+        for name in (*map(spec.table, Half), spec.view)
+        if name in manifest.metadata
+    }
+    if values:
+        shown["preview"] = dg.MetadataValue.md(_preview(values))
+    for name, value in values.items():
+        shown[name] = dg.MetadataValue.json(value)
+        shown |= {f"{name}/{key}": number for key, number in _numbers(value)}
     return shown
+
+
+def _preview(values: Mapping[str, Mapping[str, object]]) -> str:
+    """Figures only: rows in Dagster's event log would outlive their deletion in the source."""
+    lines = ["| table | rows | columns | from | to |", "|---|--:|--:|---|---|"]
+    for name, value in values.items():
+        columns, span = value["columns"], value["time_range"]
+        assert isinstance(columns, list)
+        first, last = (span["min"], span["max"]) if isinstance(span, Mapping) else ("", "")
+        lines.append(f"| {name} | {value['row_count']:,} | {len(columns)} | {first} | {last} |")
+    return "\n".join(lines)
 
 
 def _numbers(value: Mapping[str, object]) -> Iterator[tuple[str, dg.MetadataValue]]:

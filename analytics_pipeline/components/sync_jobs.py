@@ -99,6 +99,9 @@ def _sync_op(spec: SplitSyncSpec, verb: Verb) -> dg.OpDefinition:
             outcome = _WORK[verb].sync(analytics.sync_job(spec, context.log.info, run_id=context.run.run_id))
         if not outcome.halves:
             context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
+        for result in outcome.checks:
+            if not result.passed:
+                context.log.warning("%s of %s fails: %s", result.name, result.table, result.description)
         yield from _events(spec, analytics, outcome)
 
     return sync

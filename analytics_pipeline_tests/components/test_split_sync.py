@@ -22,6 +22,9 @@ from analytics_pipeline.store import Store
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.components.scenario import URL, materialize
 
+# `dataset_files` switches it off for good; pytest has filters of its own in each test.
+pytestmark = pytest.mark.filterwarnings("ignore:Parameter `execution_type` of function `AssetsDefinition.__init__`")
+
 PASSWORD = "hunter2secret"
 GOOD = """\
 type: analytics_pipeline.components.SplitSyncComponent
@@ -223,7 +226,7 @@ def test_a_name_tells_two_folders_of_one_name_apart(package: str, folder: Path) 
     write(folder, GOOD + "  name: returns\n", "b/orders")
 
     assert assets(package) == {
-        f"{name}_{end}" for name in ("orders", "returns") for end in ("dataset", "results", "data")
+        f"{name}_{end}" for name in ("orders", "returns") for end in ("dataset", "results", "data", "metadata")
     }
 
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -27,6 +26,7 @@ from analytics_pipeline_tests.daemon.served import (
     ticks,
     wait_for,
 )
+from analytics_pipeline_tests.daemon.shop import open_shop
 from analytics_pipeline_tests.workplace import REPOSITORY, Workplace
 
 pytestmark = pytest.mark.slow
@@ -41,17 +41,6 @@ COLUMNS = {
         "dataset_id, review_id, placed_at, metric_score",
     ),
 }
-DEFINITIONS = """
-import dagster as dg
-import shop.defs
-from analytics_pipeline.components import load_datasets
-from analytics_pipeline.resources import AnalyticsResource
-
-defs = dg.Definitions.merge(
-    load_datasets(shop.defs),
-    dg.Definitions(resources={"analytics": AnalyticsResource()}, executor=dg.in_process_executor),
-)
-"""
 
 
 @pytest.fixture
@@ -65,23 +54,7 @@ def url(postgres: EmbeddedPostgres) -> str:
 def shop(tmp_path: Path, url: str) -> Workplace:
     """A working folder with a code location of its own: the orders, refreshed every minute."""
     place = Workplace(tmp_path / "workplace", {scenario.URL: url})
-    folder = place.folder / "shop" / "defs" / "orders"
-    folder.mkdir(parents=True)
-    for module in (folder.parent, folder.parent.parent):
-        (module / "__init__.py").touch()
-    (folder.parent.parent / "definitions.py").write_text(DEFINITIONS)
-    spec = scenario.spec(refresh_interval_minutes=1)
-    attributes = spec.model_dump_json(exclude_defaults=True, exclude={"name"})
-    text = f"type: analytics_pipeline.components.SplitSyncComponent\nattributes: {attributes}\n"
-    (folder / "defs.yaml").write_text(text)
-    (place.folder / "workspace.yaml").write_text(
-        textwrap.dedent("""\
-            load_from:
-              - python_module:
-                  module_name: shop.definitions
-                  working_directory: .
-            """)
-    )
+    open_shop(place.folder, scenario.spec(refresh_interval_minutes=1))
     place.environment["PYTHONPATH"] = str(REPOSITORY)
     return place
 
