@@ -76,8 +76,9 @@ def test_a_check_that_fails_is_red_and_says_why(
 ) -> None:
     scenario.change_source(orders_url, "INSERT INTO reviews VALUES (98, 77, now(), 1), (99, 1, NULL, 1)")
 
-    assert run(code, instance).success
+    result = run(code, instance)
 
+    assert result.success
     red = {key for key, status in answers(instance).items() if status == "FAILED"}
     assert red == {("orders_data", "no_orphan_results"), ("orders_results", "rows_in_rest")}
     key = dg.AssetCheckKey(dg.AssetKey("orders_results"), "rows_in_rest")
@@ -88,6 +89,9 @@ def test_a_check_that_fails_is_red_and_says_why(
     assert evaluation.severity is dg.AssetCheckSeverity.WARN
     assert str(evaluation.description).startswith("1 of 10 rows have no time")
     assert evaluation.metadata["rows"].value == 1
+    said = [entry.user_message for entry in instance.all_logs(result.run_id) if " fails: " in entry.user_message]
+    assert len(said) == 2, "and so does the log of the run"
+    assert f"rows_in_rest of orders_results fails: {evaluation.description}" in said
 
 
 def test_checks_by_hand_compare_with_the_source_and_replace_nothing(
@@ -101,6 +105,10 @@ def test_checks_by_hand_compare_with_the_source_and_replace_nothing(
     assert run_checks(code, instance).success
 
     assert answers(instance) == every("SUCCEEDED") | {("orders_results", "equals_source"): "FAILED"}
+    [record] = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey("orders_results"), "equals_source"), limit=1
+    )
+    assert f"{DAYS[1]} (2 instead of 0 rows)" in str(record.event), "it names partitions and numbers"
     assert store.manifest().version == 1
     assert len(events(instance, "orders_data")) == 1
 
@@ -116,6 +124,20 @@ def test_a_refresh_shows_metadata_and_status(code: dg.Definitions, instance: dg.
     assert shown["orders_results/row_count"] == 8
     assert shown["orders_data/avg_score"] == 0.5
     assert {"orders_dataset", "orders_results", "orders_data", "last_sync", "last_verified"} <= shown.keys()
+    assert str(shown["orders_dataset/watermark"]).startswith(str(DAYS[-1]))
+    assert "| orders_results | 8 | 4 |" in str(shown["preview"])
+    assert "Oslo" not in str(shown["preview"]), "rows would outlive their deletion in the source"
+
+
+def test_numbers_of_the_metadata_can_be_plotted(code: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    """Dagster plots what is an int or a float in every event of an asset."""
+    assert run(code, instance).success
+
+    [event] = events(instance, "orders_metadata")
+    plotted = {
+        name for name, value in event.metadata.items() if isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue)
+    }
+    assert {"orders_data/row_count", "orders_data/pass_rate", "orders_results/rows_in_rest"} <= plotted
 
 
 def test_metadata_can_be_looked_at_without_a_sync(

@@ -16,6 +16,7 @@ import pytest
 
 from analytics_pipeline.sample.server import EmbeddedPostgres
 from analytics_pipeline.store import open_store
+from analytics_pipeline.sync.status import State, read_status
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.daemon.served import (
     dagster_dev,
@@ -88,6 +89,11 @@ def differences(place: Workplace, url: str) -> Sequence[str]:
     return found
 
 
+def claims_to_sync(place: Workplace, run_id: str) -> bool:
+    status = read_status(open_store(place.home / "store"), scenario.spec())
+    return status.state is State.SYNCING and status.run_id == run_id
+
+
 def succeeded_after(place: Workplace, moment: float) -> bool:
     return any(run.status == "SUCCESS" and run.started > moment for run in runs(place))
 
@@ -136,11 +142,12 @@ def test_a_killed_run_is_marked_failed_and_the_next_refresh_heals(shop: Workplac
         os.kill(pid, signal.SIGKILL)
         blocker.rollback()
 
+        told = wait_for(lambda: not claims_to_sync(shop, run.id), lambda: shop.home / "status", 60)
         freed = wait_for(lambda: runs(shop)[0].status == "FAILURE", lambda: runs(shop), 60)
         healed = wait_for(lambda: succeeded_after(shop, run.started), lambda: runs(shop), 180)
 
     assert differences(shop, url) == []
-    print(f"marked after {freed:.0f} s, healed after {healed:.0f} s more")  # noqa: T201 - as above
+    print(f"status true after {told:.0f} s, run marked {freed:.0f} s later, healed after {healed:.0f} s more")  # noqa: T201 - as above
 
 
 def test_a_pulled_plug_leaves_no_run_that_looks_alive(shop: Workplace, url: str) -> None:
