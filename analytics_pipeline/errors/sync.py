@@ -81,6 +81,17 @@ class DuplicateKeys(SyncError):
         )
 
 
+class RowLimitTooSmall(SyncError):
+    """Not even the newest partition with rows is within `max_sync_rows`."""
+
+    def __init__(self, table: str, key: str, rows: int, limit: int) -> None:
+        super().__init__(
+            f"{table}: its newest partition with rows, {key}, has {rows:,} of them, more than max_sync_rows "
+            f"({limit:,}), and partitions are kept whole. Raise max_sync_rows, or choose a finer grain under "
+            f"`partitions`. The store is unchanged."
+        )
+
+
 class UnpartitionedSelection(SyncError):
     """Single partitions were asked for of a dataset that has none."""
 

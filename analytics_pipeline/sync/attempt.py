@@ -22,6 +22,7 @@ from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, S
 from analytics_pipeline.sync.changes import Changes, Comparison
 from analytics_pipeline.sync.connections import asked_at_once, cancel_labelled, label_of, labelled, together
 from analytics_pipeline.sync.judge import Judge
+from analytics_pipeline.sync.limit import RowLimit
 from analytics_pipeline.sync.plan import HalfPlan, plan_halves
 from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
@@ -165,8 +166,10 @@ class Attempt:
             plans = self._plans(snapshot, now)
             judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
 
+            choose = self._choosing(wish, plans)
+
             def ask(half: Comparison, _failed: Event) -> tuple[Half, Changes]:
-                return half.plan.half, wish.choose(half)
+                return half.plan.half, choose(half)[1]
 
             return dict(self._at_once(wish, plans, judge, ask))
 
@@ -225,8 +228,10 @@ class Attempt:
             steps = Steps(reading, stage, sync_id, self.rows_per_step)
             steps.resume()
 
-        def read(half: Comparison, failed: Event) -> tuple[Half, HalfDone]:
-            changes = wish.choose(half)
+        choose = self._choosing(wish, plans)
+
+        def read(compared: Comparison, failed: Event) -> tuple[Half, HalfDone]:
+            half, changes = choose(compared)
             if not changes.stale or failed.is_set():
                 return half.plan.half, HalfDone(half.plan, changes, None)
             if steps and changes.stale >= half.plan.bounds.keys():
@@ -234,6 +239,18 @@ class Attempt:
             return half.plan.half, HalfDone(half.plan, changes, reading.half(half, changes, stage, failed))
 
         return dict(self._at_once(wish, plans, judge, read))
+
+    def _choosing(
+        self, wish: Wish, plans: Mapping[Half, HalfPlan]
+    ) -> Callable[[Comparison], tuple[Comparison, Changes]]:
+        """How the partitions of a half are chosen, and by which plan they are read, within the limit of rows."""
+        if self.spec.max_sync_rows is None:
+            return lambda half: (half, wish.choose(half))
+        limit = RowLimit(self.spec.max_sync_rows, self.log)
+        if Half.DATASET not in wish.halves:
+            dataset = plans[Half.DATASET]
+            limit.known(dataset, self.store.manifest().tables.get(dataset.table))
+        return lambda half: limit.choose(half, wish.choose)
 
     def _at_once(
         self,

@@ -30,11 +30,13 @@ class Changes:
         stale: partitions to read.
         found: fingerprints in the source; a read of the same snapshot must give these again.
         drifted: those of `stale` that no comparison of this dataset's own kind would have found.
+        left_out: partitions beyond the limit of rows; those of them that are stale become empty.
     """
 
     stale: frozenset[str]
     found: Found = field(default_factory=dict)
     drifted: frozenset[str] = frozenset()
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Comparison:
         published: its table; None where there is none yet.
         patience: seconds to wait for the source's answer.
         doubts: tells why two reads of one snapshot might differ; it may have to wait for that.
+        answers: fingerprints that were asked for, by question.
     """
 
     snapshot: Snapshot
@@ -54,6 +57,7 @@ class Comparison:
     published: Table | None
     patience: float
     doubts: Callable[[], Sequence[str]]
+    answers: dict[object, Found] = field(default_factory=dict, repr=False, compare=False)
 
 
 def changed(half: Comparison) -> Changes:
@@ -110,7 +114,7 @@ def changed_rest(half: Comparison) -> frozenset[str]:
 def source_fingerprints(
     half: Comparison, kinds: tuple[FingerprintKind, ...], keys: frozenset[str] | None = None
 ) -> Found:
-    """The fingerprint of every partition, by one grouped query.
+    """The fingerprint of every partition, by one grouped query; the same question is asked once.
 
     Args:
         half: to ask for.
@@ -121,6 +125,9 @@ def source_fingerprints(
         SourceError: the source could not be asked.
     """
     plan, patience = half.plan, half.patience
+    question = (plan.query, kinds, keys)
+    if question in half.answers:
+        return half.answers[question]
     where = None if keys is None else plan.selecting(keys)
     query = grouped_query(plan.query, plan.bucket, [plan.hashes[kind] for kind in kinds], where).encode()
     rows: list[tuple[Any, ...]] = asked(half.snapshot, patience, lambda session: session.execute(query).fetchall())
@@ -128,6 +135,7 @@ def source_fingerprints(
     for bucket, count, *totals in rows:
         key = plan.key_of(bucket)  # several buckets are `REST`
         found[key] = found[key].plus(count, {kind: int(total) for kind, total in zip(kinds, totals, strict=True)})
+    half.answers[question] = found
     return found
 
 

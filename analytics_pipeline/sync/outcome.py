@@ -18,7 +18,14 @@ from analytics_pipeline.sync.gate import gate_of
 from analytics_pipeline.sync.metadata import stored_figures
 from analytics_pipeline.sync.reading import HalfOutcome
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.status import DatasetStatus, State, SyncType, published_rows, published_watermarks
+from analytics_pipeline.sync.status import (
+    DatasetStatus,
+    State,
+    SyncType,
+    is_truncated,
+    published_rows,
+    published_watermarks,
+)
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,7 @@ def status_after(
         heartbeat=None,
         rows=published_rows(done.manifest, spec),
         watermarks=published_watermarks(done.manifest, spec),
+        truncated=is_truncated(done.manifest, spec),
         last_verified=done.snapshot_at if whole else before.last_verified,
         gate=gate_of(done.gate, spec, done.manifest, now) if whole and done.gate else None,
     )
@@ -118,7 +126,7 @@ def status_after(
 def _is_compared(done: Done, half: Half) -> bool:
     """Whether all partitions of a half were compared with the source, or read from it."""
     changes, bounds = done.halves[half].changes, done.halves[half].plan.bounds
-    return set(bounds) <= changes.found.keys() | changes.stale
+    return set(bounds) <= changes.found.keys() | changes.stale | changes.left_out
 
 
 def _narrow(done: Done) -> str:

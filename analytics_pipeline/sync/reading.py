@@ -31,7 +31,7 @@ class HalfOutcome:
 
     Args:
         table: its published table.
-        partitions: rows of each replaced partition.
+        partitions: rows of each partition that was read.
         bytes: of the files written.
         seconds: from the first request to the last row on disk.
         tier: how it was read.
@@ -99,13 +99,14 @@ class Reading:
         """
         began = time.monotonic()
         plan, keys = half.plan, changes.stale
+        wanted = keys - changes.left_out
         writer = stage.writer(plan.table, plan.schema)
         router = Router(writer, plan.schema, plan.cut, tuple(plan.hashes))
         try:
-            with stream(half.snapshot, self._request(plan, keys), on_notice=self.log) as rows:
+            with stream(half.snapshot, self._request(plan, wanted), on_notice=self.log) as rows:
                 self._drain(rows, router, _Progress(plan.table, changes), failed)
             files = writer.close()
-            _refuse_others(plan.table, router.fingerprints, keys)
+            _refuse_others(plan.table, router.fingerprints, wanted)
             _refuse_unstable(half, changes, router)
         except BaseException:
             _abandon(writer)
@@ -116,7 +117,7 @@ class Reading:
                 lower=plan.bounds[key].lower,
                 upper=plan.bounds[key].upper,
                 files=tuple(files.get(key, ())),
-                fingerprint=str(router.fingerprint(key)),
+                fingerprint=str(router.fingerprint(key)) if key in wanted else None,
                 spec_hash=plan.spec_hash,
                 sync_id=stage.sync_id,
                 synced_at=datetime.now(UTC),
@@ -126,7 +127,7 @@ class Reading:
         ]
         outcome = HalfOutcome(
             table=plan.table,
-            partitions={partition.key: partition.rows for partition in partitions},
+            partitions={partition.key: partition.rows for partition in partitions if partition.key in wanted},
             bytes=sum(partition.bytes for partition in partitions),
             seconds=time.monotonic() - began,
             tier=rows.tier,

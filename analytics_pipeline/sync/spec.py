@@ -101,6 +101,7 @@ class SplitSyncSpec(BaseModel):
         partition_column: splits one read into parallel ranges.
         sync_workers: how many ranges.
         sync_chunk_size: rows a fetch of the slowest read tier.
+        max_sync_rows: of each half; beyond it the oldest partitions are left out, and the results of their records.
         join: whether results without their dataset row stay in the view.
         query_timeout: seconds that one query may take in Postgres.
         refresh_interval_minutes: of the schedule; 0 for none.
@@ -133,6 +134,7 @@ class SplitSyncSpec(BaseModel):
     partition_column: str | None = None
     sync_workers: int = Field(default=2, ge=1, le=16)
     sync_chunk_size: int = Field(default=10_000, ge=100, le=1_000_000)
+    max_sync_rows: int | None = Field(default=None, ge=1)
     join: Literal["inner", "left"] = "inner"
     query_timeout: int = Field(default=3600, ge=1, le=604_800)
     refresh_interval_minutes: int = Field(default=0, ge=0, le=525_600)
@@ -199,7 +201,7 @@ class SplitSyncSpec(BaseModel):
     @model_validator(mode="after")
     def _partitioned_or_not(self) -> SplitSyncSpec:
         if self.incremental_column is None:
-            given = [key for key in ("epoch", "start", "timezone") if getattr(self, key) is not None]
+            given = [key for key in ("epoch", "start", "timezone", "max_sync_rows") if getattr(self, key) is not None]
             if given:
                 raise ValueError(f"{', '.join(given)} only mean something together with incremental_column: add it")
             return self

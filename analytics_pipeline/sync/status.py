@@ -62,7 +62,7 @@ class DatasetStatus:
         sync_type: of the last commit.
         last_incremental: of the last commit that replaced some partitions only.
         incremental_rows: rows that it wrote minus rows that it replaced.
-        truncated: whether rows were left out by a limit; there is none yet, so never.
+        truncated: whether partitions are left out by `max_sync_rows`.
         rows: published rows of each table, and of the view.
         watermarks: of each table, the greatest value of its incremental column; None where there is no row.
         gate: what the source's gate said at `last_verified`; see `gate`.
@@ -201,6 +201,12 @@ def published_rows(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]
     rows = {name: manifest.tables[name].rows for name in map(spec.table, Half) if name in manifest.tables}
     view = manifest.metadata.get(spec.view)
     return rows if view is None else rows | {spec.view: int(str(view.value["row_count"]))}
+
+
+def is_truncated(manifest: Manifest, spec: SplitSyncSpec) -> bool:
+    """Whether partitions of a dataset are left out by its limit of rows."""
+    tables = [manifest.tables[name] for name in map(spec.table, Half) if name in manifest.tables]
+    return any(partition.fingerprint is None for table in tables for partition in table.partitions.values())
 
 
 def published_watermarks(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, str | None]:

@@ -65,7 +65,7 @@ class Steps:
         Raises:
             SourceError, PartitionsDisagree, UnstableQuery, Stopped: as `Reading.half`.
         """
-        reused = self._still_equal(half)
+        reused = {key: partition for key, partition in self._still_equal(half).items() if key not in changes.left_out}
         if reused:
             rows = sum(partition.rows for partition in reused.values())
             self.reading.log(
@@ -114,7 +114,7 @@ class Steps:
 def _summed(reads: Sequence[HalfRead], partitions: Sequence[Partition]) -> HalfOutcome:
     return replace(
         reads[-1].outcome,
-        partitions={partition.key: partition.rows for partition in partitions},
+        partitions={partition.key: partition.rows for partition in partitions if partition.fingerprint is not None},
         bytes=sum(partition.bytes for partition in partitions),
         seconds=sum(read.outcome.seconds for read in reads),
     )
