@@ -16,7 +16,8 @@ from analytics_pipeline.sync.counting import content_of
 from analytics_pipeline.sync.plan import KEY
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
-_BEFORE, _AFTER, _ADDED = "|records before", "|records after", "|records added"
+_CHANGED = identifier("|records changed")
+"""Keys of the replaced partitions' records that are not as they were: `was` and `will` count their rows."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def changed_records(preview: Preview, spec: SplitSyncSpec, columns: Collection[s
     if not {column.lower() for column in (KEY, *columns)} <= {column.name.lower() for column in before.columns}:
         return RecordChange(_counts_differ(preview, name), replaced, comparable=False)
     _hold_changes(preview, before, after, replaced, columns)
-    doubled = _counts_differ(preview, _AFTER) or _has_added(preview, after, kept)
+    doubled = _is_any(preview, "will > 1") or _has_added(preview, after, kept)
     return RecordChange(doubled, replaced, comparable=not doubled)
 
 
@@ -73,23 +74,36 @@ def _counts_differ(preview: Preview, table: str) -> bool:
 def _hold_changes(
     preview: Preview, before: Table, after: Table, replaced: Collection[str], columns: Collection[str]
 ) -> None:
-    """Make temporary tables of the replaced partitions' records, and of the keys that are new among them."""
+    """Make the temporary table of the records that are not as they were."""
     selected = ", ".join(map(identifier, dict.fromkeys((KEY, *columns))))
-    for name, table in ((_BEFORE, before), (_AFTER, after)):
-        rows = preview.partitions_sql(table, {0: replaced})
-        preview.rows(f"CREATE TEMP TABLE {identifier(name)} AS SELECT {selected} FROM ({rows})")
+    old, new = (f"FROM ({preview.partitions_sql(table, {0: replaced})})" for table in (before, after))
     preview.rows(
-        f"CREATE TEMP TABLE {identifier(_ADDED)} AS SELECT {KEY} FROM {identifier(_AFTER)} "
-        f"ANTI JOIN {identifier(_BEFORE)} USING ({KEY}) WHERE {KEY} IS NOT NULL"
+        f"CREATE TEMP TABLE {_CHANGED} AS SELECT {KEY}, count(*) FILTER (NOT is_new) AS was, "
+        f"count(*) FILTER (is_new) AS will "
+        f"FROM (SELECT false AS is_new, {selected} {old} UNION ALL SELECT true, {selected} {new}) "
+        f"WHERE {KEY} IS NOT NULL GROUP BY {KEY} HAVING was <> 1 OR will <> 1{_differ(columns)}"
     )
+
+
+def _differ(columns: Collection[str]) -> str:
+    """SQL; whether a key's one row before and its one row after differ in some column."""
+    return "".join(
+        f" OR any_value({name}) FILTER (NOT is_new) IS DISTINCT FROM any_value({name}) FILTER (is_new)"
+        for name in map(identifier, columns)
+    )
+
+
+def _is_any(preview: Preview, condition: str) -> bool:
+    return bool(preview.rows(f"SELECT 1 FROM {_CHANGED} WHERE {condition} LIMIT 1"))
 
 
 def _has_added(preview: Preview, after: Table, kept: Collection[str]) -> bool:
     """Whether a partition that stays holds a record that a replaced one brings."""
-    if not preview.rows(f"SELECT 1 FROM {identifier(_ADDED)} LIMIT 1"):
+    if not has_added_records(preview):
         return False
     rows = preview.partitions_sql(after, {0: kept})
-    return bool(preview.rows(f"SELECT 1 FROM ({rows}) SEMI JOIN {identifier(_ADDED)} USING ({KEY}) LIMIT 1"))
+    added = f"(SELECT {KEY} FROM {_CHANGED} WHERE was = 0)"
+    return bool(preview.rows(f"SELECT 1 FROM ({rows}) SEMI JOIN {added} USING ({KEY}) LIMIT 1"))
 
 
 def touched_results(preview: Preview, results: Table, groups: Mapping[int, Collection[str]]) -> frozenset[int]:
@@ -100,15 +114,14 @@ def touched_results(preview: Preview, results: Table, groups: Mapping[int, Colle
         results: of the next version.
         groups: keys of partitions, by number.
     """
-    gone = f"(FROM {identifier(_BEFORE)} EXCEPT FROM {identifier(_AFTER)})"
-    if not preview.rows(f"SELECT 1 FROM {gone} WHERE {KEY} IS NOT NULL LIMIT 1"):
+    if not _is_any(preview, "was > 0"):
         return frozenset()
     rows = preview.partitions_sql(results, groups)
-    part = identifier(PART)
+    part, gone = identifier(PART), f"(SELECT {KEY} FROM {_CHANGED} WHERE was > 0)"
     found = preview.rows(f"SELECT DISTINCT {part} FROM ({rows}) SEMI JOIN {gone} USING ({KEY})")
     return frozenset(int(str(row[0])) for row in found)
 
 
 def has_added_records(preview: Preview) -> bool:
     """Whether there is a record that was not published before; as for `touched_results`."""
-    return bool(preview.rows(f"SELECT 1 FROM {identifier(_ADDED)} LIMIT 1"))
+    return _is_any(preview, "was = 0")
