@@ -20,7 +20,7 @@ from analytics_pipeline.sync.part import Part, holds_percentiles, summed
 
 _MOST_PARTS = 64
 _ROWS_AT_ONCE = 4_000_000
-"""Rows that are grouped at once: in the worst case, of a filter with another value in each, all are held in memory."""
+"""Rows that are grouped at once; their latencies are held in memory."""
 
 PartitionKeys = Mapping[str, Collection[str]]
 """Keys of partitions that make a part, by what is in them."""
@@ -208,16 +208,16 @@ def _sum(parts: Mapping[Side, Part], number: int) -> Part:
 
 
 def _batches(table: Table, groups: Sequence[Collection[str]]) -> Iterator[Mapping[int, Collection[str]]]:
-    """Parts by their place, in batches of a bounded number of rows; a part stays whole."""
+    """Parts by their place: the largest by itself, then batches of a bounded number of rows; a part stays whole."""
+    rows = {number: sum(table.partitions[key].rows for key in keys) for number, keys in enumerate(groups)}
     batch: dict[int, Collection[str]] = {}
-    held = 0
-    for number, keys in enumerate(groups):
-        rows = sum(table.partitions[key].rows for key in keys)
-        if batch and held + rows > _ROWS_AT_ONCE:
+    held = most = 0
+    for number in sorted(rows, key=rows.__getitem__, reverse=True):
+        if batch and held + rows[number] > most:
             yield batch
-            batch, held = {}, 0
-        batch[number] = keys
-        held += rows
+            batch, held, most = {}, 0, _ROWS_AT_ONCE
+        batch[number] = groups[number]
+        held += rows[number]
     if batch:
         yield batch
 

@@ -3,13 +3,16 @@
 Belongs here: the temporary table of groups, and the figures of parts that follow from it.
 Does not: which rows are put together (`counting`), the SQL of one question (`figures`).
 
-A table has few combinations of filter values, so its groups are few; of latencies each group keeps the list.
+Most tables have few combinations of filter values, so their groups are few; of latencies each group keeps the list.
+Filters that would make many groups are asked for their values by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from analytics_pipeline.store.preview import MATCHED, PART, Preview
@@ -18,9 +21,13 @@ from analytics_pipeline.sync.figures import Questions, listed
 from analytics_pipeline.sync.part import MOST_VALUES, QUANTILES, Part, finite_or_none
 
 _NAME = identifier("|groups")
+_CREATE = f"CREATE OR REPLACE TEMP TABLE {_NAME} AS "
 _KEY = f"{identifier(PART)}, {identifier(MATCHED)}"
 _REDUCED = ("min", "max", "sum", "fsum", "sum")
 """How each of `Questions.numbers` of several groups becomes that of all their rows."""
+
+_MOST_GROUPS = 10_000
+"""Groups in the first source above which filters with many values are asked by themselves: 3M groups take 1 GB."""
 
 _RANKS_AROUND = 500
 """Ranks on both sides of a percentile that a range covers when it is chosen: some hundred thousand new rows move it."""
@@ -36,7 +43,7 @@ class Groups:
 
     Args:
         preview: holds the table.
-        sources: SELECTs of rows with `PART`, `MATCHED` and the columns of the questions; each is read once.
+        sources: SELECTs of rows with `PART`, `MATCHED` and the columns of the questions; the first is to be typical.
         asked: questions; a name stands for the same column in all of them.
     """
 
@@ -46,14 +53,35 @@ class Groups:
         self._filters = {name: column for questions in asked for name, column in questions.filters.items()}
         answers = dict.fromkeys(sql for each in asked for sql in (*each.numbers, each.latencies))
         self._names = {sql: f"a{number}" for number, sql in enumerate(answers)}
-        values = [f"{listed(column)} AS v{number}" for number, column in enumerate(self._filters.values())]
-        columns = ", ".join(
-            [_KEY, *values, "count(*) AS n", *(f"{sql} AS {name}" for sql, name in self._names.items())]
-        )
-        into = f"CREATE OR REPLACE TEMP TABLE {_NAME} AS"
-        for source in sources:
-            preview.rows(f"{into} SELECT {columns} FROM ({source}) GROUP BY ALL")
-            into = f"INSERT INTO {_NAME}"
+        self._values = {f"v{number}": listed(column) for number, column in enumerate(self._filters.values())}
+        alone: frozenset[str] = frozenset()
+        for number, source in enumerate(sources):
+            if number == 1:
+                alone = self._filters_of_many_groups()
+            groups = self._groups_sql(source, alone)
+            preview.rows(f"INSERT INTO {_NAME} BY NAME {groups}" if number else _CREATE + groups)
+            for value in alone:
+                preview.rows(f"INSERT INTO {_NAME} BY NAME {self._values_sql(source, value)}")
+
+    def _groups_sql(self, source: str, without: Collection[str]) -> str:
+        values = [f"{sql} AS {value}" for value, sql in self._values.items() if value not in without]
+        answers = [f"{sql} AS {name}" for sql, name in self._names.items()]
+        return f"SELECT {', '.join([_KEY, *values, 'count(*) AS n', *answers])} FROM ({source}) GROUP BY ALL"
+
+    def _values_sql(self, source: str, value: str) -> str:
+        """Groups of no rows that hold the values of one filter."""
+        distinct = f"SELECT DISTINCT {_KEY}, {self._values[value]} AS {value} FROM ({source})"
+        return f"SELECT {_KEY}, unnest({_first(value)}) AS {value}, 0 AS n FROM ({distinct}) GROUP BY {_KEY}"
+
+    def _filters_of_many_groups(self) -> frozenset[str]:
+        """Without these filters there are few groups; those with the most values go first."""
+        counts = "".join(f", count(DISTINCT {value})" for value in self._values)
+        found: Any = self._preview.rows(f"SELECT count(*){counts} FROM {_NAME}")
+        if found[0][0] <= _MOST_GROUPS:
+            return frozenset()
+        by_count = sorted(zip(found[0][1:], self._values, strict=True))
+        groups = accumulate((max(count, 1) for count, _ in by_count), operator.mul)
+        return frozenset(value for (_, value), many in zip(by_count, groups, strict=True) if many > _MOST_GROUPS)
 
     def parts(self) -> Mapping[Side, Sequence[Part]]:
         """The figures of each side's rows, once for each of the questions; those of latencies left out."""
@@ -62,11 +90,7 @@ class Groups:
             for questions in self._asked
             for reduced, sql in zip(_REDUCED, questions.numbers, strict=True)
         ]
-        values = [
-            f"list_slice(list_sort(list_distinct(list(v{number}))), 1, {MOST_VALUES})"
-            for number in range(len(self._filters))
-        ]
-        columns = ", ".join([_KEY, "sum(n)", *numbers, *values])
+        columns = ", ".join([_KEY, "sum(n)", *numbers, *map(_first, self._values)])
         rows: Any = self._preview.rows(f"SELECT {columns} FROM {_NAME} GROUP BY ALL")
         return {(row[0], bool(row[1])): self._parts(row[2], row[3:]) for row in rows}
 
@@ -111,6 +135,10 @@ class Groups:
         for row in rows:
             found.setdefault((row[0], bool(row[1])), []).append(row[2:])
         return {side: _with(part, found.get(side, ()), ranges) for side, part in parts.items()}
+
+
+def _first(value: str) -> str:
+    return f"list_slice(list_sort(list_distinct(list({value}))), 1, {MOST_VALUES})"
 
 
 def _with(part: Part, rows: Sequence[tuple[Any, ...]], ranges: Sequence[Range]) -> Part:

@@ -315,6 +315,19 @@ def test_the_first_200_values_in_order_are_listed(store: Store) -> None:
     assert values["source_name"] == [f"s{number:04}" for number in range(200)]  # type: ignore[index, call-overload]
 
 
+def test_a_filter_with_another_value_in_each_row_is_listed_like_others(store: Store) -> None:
+    """Otherwise it is wrong, or its groups take as much memory as the rows."""
+    big = [result("a", 1, source_name=f"s{number:05}", metric_name=f"m{number % 3}") for number in range(11_000)]
+    small = [result(f"lost{number}", 0, source_name=f"{number:05}") for number in range(10)]
+    small += [result("a", 0, source_name=f"r{number:05}", metric_name="only here") for number in range(300)]
+    content: Content = {Half.DATASET: {"0": [record("a", 1)]}, Half.RESULTS: {"0": small, "1": big, "2": big[:50]}}
+    commit(store, spec_of(), content)
+    check(store, spec_of(), content)
+    content[Half.RESULTS]["0"] = []
+    commit(store, spec_of(), {Half.RESULTS: {"0": []}})
+    check(store, spec_of(), content)
+
+
 @pytest.mark.parametrize(
     ("type_", "value", "listed"),
     [
