@@ -46,6 +46,8 @@ def compact_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) 
     """Compaction."""
     with failing_plainly():
         compacted = analytics.store().compact()
+    if not compacted:
+        context.log.info("No table has small files to merge.")
     for table in compacted:
         counts = table.partitions, table.files_before, table.files_after
         context.log.info("%s: %d partitions moved, %d files became %d. %s", table.name, *counts, table.left or "")

@@ -90,7 +90,10 @@ def differences(place: Workplace, url: str) -> Sequence[str]:
 
 
 def claims_to_sync(place: Workplace, run_id: str) -> bool:
-    status = read_status(open_store(place.home / "store"), scenario.spec())
+    store = place.home / "store"
+    if not store.exists():
+        return False
+    status = read_status(open_store(store), scenario.spec())
     return status.state is State.SYNCING and status.run_id == run_id
 
 
@@ -136,13 +139,13 @@ def test_a_killed_run_is_marked_failed_and_the_next_refresh_heals(shop: Workplac
         blocker.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")  # so that the run is caught at work
         wait_for(lambda: [run.status for run in runs(shop)][:1] == ["STARTED"], lambda: log_tail(shop), 120)
         run = runs(shop)[0]
-        wait_for(lambda: pid_of(shop, run.id) is not None, lambda: run, 60)
+        wait_for(lambda: claims_to_sync(shop, run.id), lambda: log_tail(shop), 60)
         pid = pid_of(shop, run.id)
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         blocker.rollback()
 
-        told = wait_for(lambda: not claims_to_sync(shop, run.id), lambda: shop.home / "status", 60)
+        told = wait_for(lambda: not claims_to_sync(shop, run.id), lambda: log_tail(shop), 60)
         freed = wait_for(lambda: runs(shop)[0].status == "FAILURE", lambda: runs(shop), 60)
         healed = wait_for(lambda: succeeded_after(shop, run.started), lambda: runs(shop), 180)
 
@@ -156,7 +159,7 @@ def test_a_pulled_plug_leaves_no_run_that_looks_alive(shop: Workplace, url: str)
         blocker.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         wait_for(lambda: [run.status for run in runs(shop)][:1] == ["STARTED"], lambda: log_tail(shop), 120)
         run = runs(shop)[0]
-        wait_for(lambda: pid_of(shop, run.id) is not None, lambda: run, 60)
+        wait_for(lambda: claims_to_sync(shop, run.id), lambda: log_tail(shop), 60)
         kill_group(server)
         os.kill(pid_of(shop, run.id) or 0, signal.SIGKILL) if _lives(pid_of(shop, run.id)) else None
         blocker.rollback()

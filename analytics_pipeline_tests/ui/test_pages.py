@@ -37,6 +37,14 @@ def address(place: Workplace) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def filled(place: Workplace, address: str) -> Workplace:
+    """The place once the sensors have filled its store."""
+    tables = {f"{group}_metadata" for group in GROUPS}
+    wait_for(lambda: tables <= {asset for asset, _ in place.events()}, place.events)
+    return place
+
+
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser
@@ -69,6 +77,10 @@ def runs(page: Page, address: str) -> list[Mapping[str, object]]:
     return found
 
 
+def backfill_runs(page: Page, address: str) -> list[Mapping[str, object]]:
+    return [run for run in runs(page, address) if "dagster/backfill" in str(run["tags"])]
+
+
 def test_the_first_page_shows_every_dataset_and_no_invitation(page: Page, address: str) -> None:
     page.goto(f"{address}/asset-groups")
 
@@ -81,30 +93,35 @@ def test_the_first_page_shows_every_dataset_and_no_invitation(page: Page, addres
 def test_the_graph_of_a_dataset_shows_its_tables_and_its_view(page: Page, address: str, group: str) -> None:
     page.goto(f"{address}/locations/analytics_pipeline/asset-groups/{group}/lineage")
 
-    for name in ("dataset", "results", "data"):
+    for name in ("dataset", "results", "data", "metadata"):
         expect(page.get_by_text(f"{group}_{name}", exact=True).first).to_be_visible(timeout=PATIENCE * 1000)
 
 
-def test_all_partitions_are_filled_from_the_page_in_one_run(page: Page, address: str, place: Workplace) -> None:
+def test_the_store_fills_by_itself(page: Page, address: str, filled: Workplace) -> None:
+    page.goto(f"{address}/automation")
+
+    for name in ("eval_source_sensor", "monitoring_refresh_job_schedule", "audit_job_schedule"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=PATIENCE * 1000)
+
+
+def test_all_partitions_are_replaced_from_the_page_in_one_run(page: Page, address: str, filled: Workplace) -> None:
     """A backfill of years must be one query per table, not a run per partition."""
+    before, version = Counter(filled.events()), filled.version()
     page.goto(f"{address}/locations/analytics_pipeline/asset-groups/eval/lineage")
     page.get_by_role("button", name="Materialize all").first.click()
     page.get_by_role("button", name="All", exact=True).click()
     page.get_by_role("button", name="Launch backfill").click()
 
     pair: list[tuple[str, str | None]] = [(f"eval_{half}", week) for half in ("dataset", "results") for week in weeks()]
-    expected = Counter([*pair, ("eval_data", None)])
-    wait_for(lambda: Counter(place.events()) == expected, place.events)
+    expected = Counter([*pair, ("eval_data", None), ("eval_metadata", None)])
+    wait_for(lambda: Counter(filled.events()) - before == expected, filled.events)
     wait_for(lambda: {run["status"] for run in runs(page, address)} == {"SUCCESS"}, lambda: runs(page, address))
-    assert len(runs(page, address)) <= 2, "one for the pair, perhaps one for the view"
-    store = open_store(place.home / "store")
-    assert store.manifest().version == 1
-    assert store.query("SELECT count(*) FROM eval_data").item() > 0
+    assert len(backfill_runs(page, address)) <= 2, "one for the pair, perhaps one for the view"
+    assert filled.version() == version + 1
+    assert open_store(filled.home / "store").query("SELECT count(*) FROM eval_data").item() > 0
 
 
-def test_the_page_of_a_table_shows_what_a_sync_said(page: Page, address: str, place: Workplace) -> None:
-    assert place.execute("human_signals_refresh_job").returncode == 0
-
+def test_the_page_of_a_table_shows_what_a_sync_said(page: Page, address: str, filled: Workplace) -> None:
     page.goto(f"{address}/assets/human_signals_results?view=events")
 
     expect(page.get_by_text("read_tier").first).to_be_visible(timeout=PATIENCE * 1000)
@@ -112,8 +129,27 @@ def test_the_page_of_a_table_shows_what_a_sync_said(page: Page, address: str, pl
     expect(page.get_by_text("metric_score").first).to_be_visible(timeout=PATIENCE * 1000)
 
 
-def test_a_refresh_is_launched_from_the_page_of_its_job(page: Page, address: str, place: Workplace) -> None:
+def test_the_page_of_a_view_shows_its_checks_and_that_they_passed(page: Page, address: str, filled: Workplace) -> None:
+    page.goto(f"{address}/assets/monitoring_data?view=checks")
+
+    for name in ("no_orphan_results", "verified_in_time"):
+        expect(page.get_by_text(name).first).to_be_visible(timeout=PATIENCE * 1000)
+
+
+def test_the_page_of_the_metadata_shows_a_preview_and_numbers(page: Page, address: str, filled: Workplace) -> None:
+    page.goto(f"{address}/assets/monitoring_metadata?view=events")
+
+    for name in ("preview", "monitoring_data/avg_score", "last_verified"):
+        expect(page.get_by_text(name, exact=True).first).to_be_visible(timeout=PATIENCE * 1000)
+
+
+def test_a_refresh_is_launched_from_the_page_of_its_job(page: Page, address: str, filled: Workplace) -> None:
+    def done() -> int:
+        ended = [run for run in runs(page, address) if run["jobName"] == "monitoring_refresh_job"]
+        return sum(run["status"] == "SUCCESS" for run in ended)
+
+    before = done()
     page.goto(f"{address}/locations/analytics_pipeline/jobs/monitoring_refresh_job/playground")
     page.get_by_role("button", name="Launch run").first.click()
 
-    wait_for(lambda: ("monitoring_data", None) in place.events(), lambda: runs(page, address))
+    wait_for(lambda: done() == before + 1, lambda: runs(page, address))
