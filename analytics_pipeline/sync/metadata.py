@@ -3,7 +3,7 @@
 Belongs here: what is kept of the last count and how much of it is still true, the JSON that people and the API read.
 Does not: counting (`counting`), what changed records mean for the join (`records`).
 
-Counting 3M rows and joining them takes the better part of a second; a refresh of one day must not. So the figures of
+Counting 3M rows and joining them takes about a second; a refresh of one day must not. So the figures of
 each part (a partition, or several where there are many) are kept as the metadata of `<name>_parts`, and only parts with
 other rows, or other records, are read again. Whatever does not fit what is kept is counted from nothing.
 """

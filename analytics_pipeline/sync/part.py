@@ -1,7 +1,7 @@
 """Parts: the figures of some rows, kept so that those of all rows follow from them.
 
 Belongs here: what is kept of a part, its JSON, how parts are added up, percentiles of the sum.
-Does not: counting (`figures`), or which rows make a part (`counting`).
+Does not: asking for figures (`groups`), or which rows make a part (`counting`).
 
 Everything kept is exact and can be added up: counts, sums, extremes, the first distinct values. For percentiles that
 holds once three ranges of latencies are agreed on: a part keeps how many latencies lie below each range, and every one
