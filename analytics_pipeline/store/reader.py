@@ -16,6 +16,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -62,7 +63,7 @@ class SqlSession:
     """
 
     def __init__(self, layout: Layout, manifest: Manifest, *, memory_limit: str = DEFAULT_MEMORY) -> None:
-        self.version = manifest.version
+        self.manifest = manifest
         self._files = [f"{layout.root}/{file.path}" for file in manifest.live_files]
         _remove_leavings()
         folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
@@ -131,6 +132,22 @@ class SqlSession:
     def _is_swept(self) -> bool:
         """Whether a file of this version is gone; DuckDB's own words for it differ from version to version."""
         return not all(Path(path).exists() for path in self._files)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One version of the store, while somebody reads it: see `Store.reading`."""
+
+    session: SqlSession
+
+    @property
+    def manifest(self) -> Manifest:
+        """The state that the queries see."""
+        return self.session.manifest
+
+    def query(self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT) -> pl.DataFrame:
+        """The rows of one SELECT; see `Store.query`."""
+        return self.session.query(sql, params, timeout)
 
 
 def _remove_leavings() -> None:

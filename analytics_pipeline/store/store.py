@@ -27,7 +27,7 @@ from analytics_pipeline.store.manifest import Change, Manifest
 from analytics_pipeline.store.merge_plan import CompactionRules
 from analytics_pipeline.store.partition import DataFile, distinct_files
 from analytics_pipeline.store.preview import Preview, open_preview
-from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SqlSession
+from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, Reading, SqlSession
 from analytics_pipeline.store.schema import checked_table_name
 from analytics_pipeline.store.split import completed
 from analytics_pipeline.store.stage import ResumableStage, Stage, open_resumable_stage, open_stage
@@ -150,11 +150,21 @@ class Store:
         Raises:
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, StaleReader: see `SqlSession.query`.
         """
+        with self.reading() as reading:
+            return reading.query(sql, params, timeout=timeout)
+
+    @contextmanager
+    def reading(self) -> Iterator[Reading]:
+        """The newest version for a `with` block: its state, and queries that all see it, whatever is committed meanwhile.
+
+        Raises:
+            DataFileMissing: a query met a lost file, which reopening would not bring back.
+        """
         with self._newest_session() as session:
             try:
-                return session.query(sql, params, timeout)
+                yield Reading(session)
             except StaleReader:
-                if session.version == self.layout.newest_version():
+                if session.manifest.version == self.layout.newest_version():
                     self._refuse_damage()
                 raise
 
@@ -169,7 +179,7 @@ class Store:
     def _newest_session(self) -> Iterator[SqlSession]:
         manifest = self.manifest()
         with self._guard:
-            if self._session is None or self._session.version != manifest.version:
+            if self._session is None or self._session.manifest.version != manifest.version:
                 outdated, self._session = self._session, self._new_session(manifest)
                 if outdated is not None and outdated not in self._users:
                     outdated.close()
