@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from analytics_pipeline_tests.workplace import Workplace
+from analytics_pipeline_tests.workplace import SUPERSEDED, Workplace
 
 PAIR = "monitoring_dataset,monitoring_results"
 EVERYTHING = f"{PAIR},monitoring_data"
@@ -25,6 +25,11 @@ def days() -> list[str]:
 
 def assert_done(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout
+
+
+def warnings_in(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """But Dagster's own, which it prints of every command that `dg` has, too."""
+    return [line for line in done.stdout.splitlines() if "Warning" in line and SUPERSEDED not in line]
 
 
 def assert_refused(done: subprocess.CompletedProcess[str], workplace: Workplace, sentence: str) -> None:
@@ -82,6 +87,7 @@ def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time
     assert_done(again)
     assert again.stdout.count("nothing changed in the source; nothing was committed") == 3
     assert "DEBUG" not in again.stdout
+    assert warnings_in(again) == []
     assert workplace.events() == first
     assert workplace.version() == version
 
@@ -143,6 +149,7 @@ def test_the_definitions_validate_without_repeating_a_secret(workplace: Workplac
 
     assert_done(done)
     assert "Validation successful for code location analytics_pipeline." in done.stdout
+    assert warnings_in(done) == []
     assert PASSWORD not in done.stdout
 
 

@@ -15,10 +15,10 @@ import pytest
 import yaml
 
 from analytics_pipeline.components import load_datasets
-from analytics_pipeline.components.split_sync import _rendered
 from analytics_pipeline.errors import DatasetFileInvalid
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import Store
+from analytics_pipeline.sync.spec_files import rendered
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.components.scenario import URL, materialize
 
@@ -263,7 +263,7 @@ def test_the_environment_can_be_woven_into_a_query(
     file = write(folder, GOOD.replace("FROM orders", "FROM {{ env.SHOP_SCHEMA }}.orders"))
     load(package)
 
-    assert expected in str(_rendered(yaml.safe_load(file.read_text())["attributes"]))
+    assert expected in str(rendered(yaml.safe_load(file.read_text())["attributes"]))
 
 
 def test_no_query_is_in_the_metadata_where_a_template_may_have_put_a_secret(package: str, folder: Path) -> None:
@@ -280,8 +280,8 @@ def test_sql_that_looks_like_a_template_stays_as_it_is(package: str, folder: Pat
     load(package)
     file = yaml.safe_load((folder / "orders" / "defs.yaml").read_text())
     assert file["attributes"]["dataset_query"].strip() == odd
-    assert _rendered({"dataset_query": odd}) == {"dataset_query": odd}
-    assert _rendered("{{ env.ORDERS_DB_URL }}/{{env.ORDERS_DB_URL}}") == "/".join([os.environ[URL]] * 2)
+    assert rendered({"dataset_query": odd}) == {"dataset_query": odd}
+    assert rendered("{{ env.ORDERS_DB_URL }}/{{env.ORDERS_DB_URL}}") == "/".join([os.environ[URL]] * 2)
 
 
 @pytest.mark.parametrize(

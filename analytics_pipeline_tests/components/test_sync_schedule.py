@@ -34,9 +34,10 @@ def tick_times(schedule: dg.ScheduleDefinition, begin: datetime, end: datetime) 
     """As Dagster's daemon has them from the cron lines."""
     code = dg.Definitions(jobs=[schedule.job], schedules=[schedule], resources={"analytics": AnalyticsResource()})
     resolved = code.get_repository_def().get_schedule_def(schedule.name)
+    zone = resolved.execution_timezone
     from dagster._utils.schedules import schedule_execution_time_iterator  # noqa: PLC0415 - of the daemon's inside
 
-    for moment in schedule_execution_time_iterator(begin.timestamp(), resolved.cron_schedule, "UTC"):
+    for moment in schedule_execution_time_iterator(begin.timestamp(), resolved.cron_schedule, zone):
         if moment >= end:
             return
         yield moment
