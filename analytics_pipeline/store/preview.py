@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import duckdb
+import polars as pl
 
 from analytics_pipeline.store.catalog import create_views, join_sql, table_sql
 from analytics_pipeline.store.layout import Layout
@@ -46,6 +47,11 @@ class Preview:
     def rows(self, sql: str) -> Sequence[tuple[object, ...]]:
         """All rows of a query, or none of a statement that makes something in this preview."""
         return self._connection.execute(sql).fetchall()
+
+    def frame(self, sql: str) -> pl.DataFrame:
+        """The rows of a query as columns, for whoever works on many."""
+        answer: pl.DataFrame = self._connection.sql(sql).pl()
+        return answer
 
     def partitions_sql(self, table: Table, groups: Mapping[int, Collection[str]]) -> str:
         """A SELECT of some partitions' rows, with the number of their group in `PART`.
