@@ -205,6 +205,19 @@ def test_a_gate_that_fails_or_hangs_means_a_run_in_good_time(
         assert datetime.now(UTC) - began < timedelta(seconds=15)
 
 
+def test_a_store_that_cannot_be_read_means_a_run_that_says_so(
+    orders_url: str, store: Store, lasting: dg.DagsterInstance
+) -> None:
+    """Failures of runs are seen and alarmed of; those of ticks are on a page that nobody opens."""
+    code = scenario.definitions(spec(refresh_interval_minutes=15))
+    assert code.resolve_job_def("orders_refresh_job").execute_in_process(instance=lasting).success
+    for file in (store.root / "manifest").iterdir():
+        file.unlink()
+        file.write_bytes(b"no manifest")
+
+    assert evaluate(schedule_of(15), WEEK_OF_SUMMER_TIME, lasting) is None
+
+
 def test_a_tick_makes_nothing_and_starts_nothing(
     home: Path, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
