@@ -97,7 +97,8 @@ def read_status(store: Store, spec: SplitSyncSpec) -> DatasetStatus:
     status = _with_published(written or DatasetStatus(spec.name), store.manifest(), spec)
     if written is None:
         return replace(status, state=State.READY if status.last_sync else State.NOT_SYNCED)
-    silent = status.heartbeat is None or datetime.now(UTC) - status.heartbeat > SILENCE
+    heartbeat = status.heartbeat  # after a clock was set back, one of the future is of a sync before that
+    silent = heartbeat is None or abs(datetime.now(UTC) - heartbeat) > SILENCE
     if status.state is State.SYNCING and silent:
         return replace(status, state=State.ERROR, message=_INTERRUPTED)
     return status

@@ -106,7 +106,8 @@ def test_a_lost_or_broken_file_is_made_up_for(postgres_url: str, store: Store, d
 def test_a_sync_without_heartbeat_is_interrupted(store: Store) -> None:
     """Half a minute of silence is long: a live sync writes every five seconds."""
     spec = spec_of()
-    for age, state in ((timedelta(seconds=5), State.SYNCING), (SILENCE + timedelta(seconds=1), State.ERROR)):
+    silent = SILENCE + timedelta(seconds=1)
+    for age, state in ((timedelta(seconds=5), State.SYNCING), (silent, State.ERROR), (-2 * silent, State.ERROR)):
         status = replace(read_status(store, spec), state=State.SYNCING, heartbeat=datetime.now(UTC) - age)
         write_status(store, spec, status)
         assert read_status(store, spec).state is state
