@@ -17,10 +17,10 @@ import yaml
 
 from analytics_pipeline.errors import DatasetFileInvalid
 from analytics_pipeline.sync.spec import unknown_key_message
+from analytics_pipeline.sync.spec_files import TYPES
 
-TYPE = "analytics_pipeline.components.SplitSyncComponent"
+TYPE = TYPES[0]
 
-_OUR_TYPES = {TYPE, "analytics_pipeline.components.split_sync.SplitSyncComponent"}
 _TOP_LEVEL_KEYS = dict.fromkeys(["type", "attributes", "template_vars_module", "requirements", "post_processing"])
 
 Problem = tuple[int | None, str, str]
@@ -94,7 +94,7 @@ def _top_level_problems(document: yaml.Node) -> Iterable[Problem]:
     type_, attributes = _entry(document, "type"), _entry(document, "attributes")
     if type_ is None:
         yield _line(document), "type", f"is missing; {_BEGIN}"
-    elif str(type_.value).startswith("analytics_pipeline.") and type_.value not in _OUR_TYPES:
+    elif str(type_.value).startswith("analytics_pipeline.") and type_.value not in TYPES:
         yield _line(type_), "type", f"there is no `{type_.value}`; did you mean `{TYPE}`?"
     if attributes is not None and not isinstance(attributes, yaml.MappingNode):
         yield _line(attributes), "attributes", "is no mapping; indent the keys of the dataset below it"
@@ -120,7 +120,7 @@ def _odd_keys(node: yaml.Node) -> Iterable[Problem]:
 
 def _dataset_name(file: Path, document: yaml.Node) -> str | None:
     type_, attributes = _entry(document, "type"), _entry(document, "attributes")
-    if type_ is None or str(type_.value) not in _OUR_TYPES:
+    if type_ is None or str(type_.value) not in TYPES:
         return None
     given = _entry(attributes, "name") if attributes is not None else None
     return str(given.value) if isinstance(given, yaml.ScalarNode) else file.parent.name

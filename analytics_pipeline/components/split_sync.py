@@ -1,25 +1,21 @@
 """SplitSyncComponent: one `defs.yaml`, one dataset.
 
-Belongs here: from YAML to a checked spec, with errors that name file, line and fix.
-Does not: the assets (`sync_assets`), the meaning of the fields (`sync.spec`).
+Belongs here: from what Dagster read of a file to definitions, and the lines that its refusals name.
+Does not: the assets (`sync_assets`), checking attributes (`sync.spec_files`), what they mean (`sync.spec`).
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from analytics_pipeline.components.sync_definitions import build_sync_assets
-from analytics_pipeline.errors import DatasetFileInvalid
-from analytics_pipeline.settings import SOURCE_URL_VARIABLES, environment_value, sample_is_in_charge, source_url
-from analytics_pipeline.sync.spec import SplitSyncSpec, unknown_key_message
-
-_ENVIRONMENT_TEMPLATE = re.compile(r"\{\{\s*env\.(\w+)\s*\}\}")
+from analytics_pipeline.settings import SOURCE_URL_VARIABLES, sample_is_in_charge, source_url
+from analytics_pipeline.sync.spec import SplitSyncSpec
+from analytics_pipeline.sync.spec_files import checked_spec
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +52,7 @@ class SplitSyncComponent(dg.Component):
             DatasetFileInvalid: an attribute is missing, unknown or wrong; names file, line and fix.
         """
         written = attributes.model_extra or {} if attributes else {}
-        _refuse_unset_variables(written, context)
-        return cls(_checked_spec({key: _rendered(value) for key, value in written.items()}, context))
+        return cls(checked_spec(written, _defs_file(context), context.path.name, lambda key: _line_of(key, context)))
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002 - Dagster's signature
         """The dataset's assets and job; none where it is switched off or has no source."""
@@ -71,53 +66,6 @@ class SplitSyncComponent(dg.Component):
 
 def _has_source(variable: str) -> bool:
     return source_url(variable) is not None or (variable in SOURCE_URL_VARIABLES and sample_is_in_charge())
-
-
-def _rendered(value: object) -> object:
-    """A value with each `{{ env.X }}` filled in, and nothing else: full templates would rewrite SQL like '{{1,2}}'."""
-    if isinstance(value, str):
-        return _ENVIRONMENT_TEMPLATE.sub(lambda found: environment_value(found[1]) or "", value)
-    if isinstance(value, dict):
-        return {key: _rendered(item) for key, item in value.items()}
-    return value
-
-
-def _refuse_unset_variables(written: Mapping[str, object], context: dg.ComponentLoadContext) -> None:
-    """A query with a hole in it would be refused later, and less clearly."""
-    problems = [
-        (
-            _line_of(key, context),
-            key,
-            f"the environment variable {variable} is not set; set it, or write the value here",
-        )
-        for key, value in written.items()
-        for variable in _ENVIRONMENT_TEMPLATE.findall(str(value))
-        if environment_value(variable) is None
-    ]
-    if problems:
-        raise DatasetFileInvalid(str(_defs_file(context)), problems)
-
-
-def _checked_spec(attributes: Mapping[str, object], context: dg.ComponentLoadContext) -> SplitSyncSpec:
-    file = _defs_file(context)
-    problems = [
-        (_line_of(key, context), "", unknown_key_message(key, SplitSyncSpec.known_keys()))
-        for key in attributes
-        if key not in SplitSyncSpec.known_keys()
-    ]
-    if problems:
-        raise DatasetFileInvalid(str(file), problems)
-    try:
-        return SplitSyncSpec.model_validate({"name": context.path.name, **attributes})
-    except ValidationError as error:
-        found = [(".".join(map(str, item["loc"])), _sentence(item["type"], item["msg"])) for item in error.errors()]
-        if "name" not in attributes:
-            found = [(key, f"{text}; rename the folder" if key == "name" else text) for key, text in found]
-    raise DatasetFileInvalid(str(file), [(_line_of(key, context), key, message) for key, message in found])
-
-
-def _sentence(kind: str, message: str) -> str:
-    return "is missing; add it under attributes" if kind == "missing" else message.removeprefix("Value error, ")
 
 
 def _defs_file(context: dg.ComponentLoadContext) -> Path:
