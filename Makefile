@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev sql test test-slow test-ui lint types format bench lock clean
+.PHONY: help demo dev api sql test test-slow test-ui lint types format bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ demo: $(READY) ## fill the store from three sample Postgres databases, then show
 
 dev: $(READY) ## open the Dagster UI on http://localhost:3000
 	@$(BIN)/dagster dev -w workspace.yaml
+
+api: $(READY) ## serve the read API on http://localhost:8000
+	@$(BIN)/python -m analytics_pipeline.api
 
 sql: $(READY) ## a SQL prompt on the published store, read-only
 	@$(BIN)/python -m analytics_pipeline.store sql
@@ -53,6 +56,7 @@ bench: $(READY) ## measure against psql COPY and write the figures
 	@$(BIN)/python benchmarks/full_sync.py
 	@$(BIN)/python benchmarks/refresh.py
 	@$(BIN)/python benchmarks/commit.py
+	@$(BIN)/python benchmarks/api.py
 	@$(BIN)/python benchmarks/imports.py
 
 lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)

@@ -1,6 +1,6 @@
 """Settings: the only place that reads the environment, inside functions, never at import.
 
-Belongs here: where the home is, which variable holds which secret, how a secret is masked.
+Belongs here: where the home is, which variable holds which secret, how a secret is masked, how the API is served.
 Does not: what a dataset is (`sync.spec`), or how anything connects.
 """
 
@@ -11,13 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from pydantic import SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from analytics_pipeline.errors import SettingsError
 
 HOME_VARIABLE = "ANALYTICS_HOME"
 SOURCE_URL_VARIABLES = ("MONITORING_DB_URL", "HUMAN_SIGNALS_DB_URL", "EVAL_DB_URL")
 """The shipped datasets' connection strings. The sample sources answer only while none of them is set."""
+
+API_VARIABLES = {
+    "host": "ANALYTICS_API_HOST",
+    "port": "ANALYTICS_API_PORT",
+    "token": "ANALYTICS_API_TOKEN",
+    "cors_origins": "ANALYTICS_API_CORS_ORIGINS",
+    "concurrency": "ANALYTICS_API_CONCURRENCY",
+    "timeout": "ANALYTICS_API_TIMEOUT",
+    "dagster_url": "ANALYTICS_DAGSTER_URL",
+}
+"""Which variable holds which setting of the API."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,49 @@ def find_home(start: Path | None = None) -> Home:
         if (folder / "workspace.yaml").is_file():
             return Home(folder / ".analytics", f"beside {folder / 'workspace.yaml'}")
     return Home(Path(platformdirs.user_data_path("analytics_pipeline")).resolve(), "user data directory")
+
+
+class ApiSettings(BaseModel):
+    """How the API is served.
+
+    Args:
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        token: that every request to `/api` must bear; None lets everybody in.
+        cors_origins: of pages that may read the answers in a browser; `*` for all.
+        concurrency: queries that run at once; further requests wait.
+        timeout: seconds that a request may take, waiting included.
+        dagster_url: of the Dagster webserver that runs syncs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65_535)
+    token: SecretStr | None = None
+    cors_origins: tuple[str, ...] = ()
+    concurrency: int = Field(default=8, ge=1, le=1000)
+    timeout: float = Field(default=30.0, gt=0, le=86_400)
+    dagster_url: str = Field(default="http://localhost:3000", pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$")
+
+
+def api_settings() -> ApiSettings:
+    """How the API is to be served, by the variables in `API_VARIABLES`; a blank one counts as not set.
+
+    Raises:
+        SettingsError: a variable holds something impossible; its value is not repeated.
+    """
+    given: dict[str, object] = {
+        name: value for name, variable in API_VARIABLES.items() if (value := os.environ.get(variable, "").strip())
+    }
+    if "cors_origins" in given:
+        given["cors_origins"] = tuple(str(given["cors_origins"]).replace(",", " ").split())
+    try:
+        return ApiSettings.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        variable = API_VARIABLES[str(problem["loc"][0])]
+        raise SettingsError(f"{variable} cannot be used: {problem['msg']}. Correct it, or unset it.") from None
 
 
 def source_url(variable: str) -> SecretStr | None:
