@@ -57,11 +57,13 @@ class SourceAndStore(ChangingSource):
         self.has_orphans = False
 
     def teardown(self) -> None:
-        if hasattr(self, "store") and hasattr(self, "source"):
-            try:
+        try:
+            if hasattr(self, "store") and hasattr(self, "source"):  # an example may end before it begins
                 self.refresh()
-            finally:
+        finally:
+            if hasattr(self, "store"):
                 self.store.close()
+            if hasattr(self, "source"):
                 self.source.connection.close()
 
     @property
