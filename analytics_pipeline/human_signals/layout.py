@@ -41,8 +41,8 @@ class Layout:
         left_out: signals that have no column, for there are too many.
     """
 
-    metrics: Sequence[str]
-    columns: Sequence[SignalColumn]
+    metrics: tuple[str, ...]
+    columns: tuple[SignalColumn, ...]
     left_out: int = 0
 
     @property
@@ -69,7 +69,7 @@ def layout_of(profile: Profile, taken: Iterable[str]) -> Layout:
     for metric, name in shown:
         column = _free(_plain(f"{metric}__{name}"), used)
         columns.append(SignalColumn(column, _type(profile.types[metric, name]), name, metric))
-    return Layout(sorted(profile.categories), columns, len(signals) - len(shown))
+    return Layout(tuple(sorted(profile.categories)), tuple(columns), len(signals) - len(shown))
 
 
 def _types_everywhere(profile: Profile, name: str) -> frozenset[str]:

@@ -21,7 +21,7 @@ MOST_VALUES = 1_000
 
 _NUMBERS = ("integer", "number")
 _KINDS = """
-SELECT metric, category, signal, type, count(*) AS rows FROM ({signals}) WHERE metric IS NOT NULL GROUP BY ALL
+SELECT metric, category, signal, type, count(*) AS rows FROM ({signals}) GROUP BY ALL
 """
 _FIRST_CATEGORIES = """
 SELECT metric, arg_min(category, {order}) AS category FROM ({signals}) WHERE metric IS NOT NULL GROUP BY metric
@@ -52,6 +52,7 @@ class Profile:
         first: of every signal, the type of its first value that is not null.
         rows: how many rows have a signal.
         values: of every signal with texts, the first distinct ones that are not blank, sorted.
+        blank: rows without the name of a metric, which are skipped.
     """
 
     categories: Mapping[str, str]
@@ -59,6 +60,7 @@ class Profile:
     first: Mapping[Signal, str]
     rows: Mapping[Signal, int]
     values: Mapping[Signal, Sequence[str]]
+    blank: int = 0
 
     @property
     def common(self) -> Sequence[str]:
@@ -76,7 +78,8 @@ def profile_of(ask: Callable[[str], pl.DataFrame], signals: str, order: str) -> 
         signals: a SELECT of `metric`, `category`, `signal`, `type`, `value`.
         order: SQL over `signals` that puts its rows in order.
     """
-    kinds = ask(_KINDS.format(signals=signals))
+    counted = ask(_KINDS.format(signals=signals))
+    kinds = counted.drop_nulls("metric")
     categories = dict(kinds.select("metric", "category").unique().iter_rows())
     if kinds.select("metric", "category").n_unique() > len(categories):
         categories = dict(ask(_FIRST_CATEGORIES.format(signals=signals, order=order)).iter_rows())
@@ -86,13 +89,15 @@ def profile_of(ask: Callable[[str], pl.DataFrame], signals: str, order: str) -> 
         if signal is not None:
             types[metric, signal] = types.get((metric, signal), frozenset()) | ({type_} - {"null"})
             rows[metric, signal] = rows.get((metric, signal), 0) + count
-    first = {signal: next(iter(found)) for signal, found in types.items() if found}
-    if any(len(found) > 1 for found in types.values()):
+    first = {signal: next(iter(several)) for signal, several in types.items() if several}
+    if any(len(several) > 1 for several in types.values()):
         asked = ask(_FIRST_TYPES.format(signals=signals, order=order))
         first = {(metric, signal): type_ for metric, signal, type_ in asked.iter_rows()}
     texts = [signal for signal, type_ in first.items() if type_ == "string"]
     values = ask(_VALUES.format(signals=signals)) if texts else pl.DataFrame()
-    return Profile(categories, types, first, rows, {(m, s): found for m, s, found in values.iter_rows()})
+    found = {(metric, signal): texts for metric, signal, texts in values.iter_rows()}
+    blank = int(counted.filter(pl.col("metric").is_null())["rows"].sum())
+    return Profile(categories, types, first, rows, found, blank)
 
 
 def profile_of_frame(signals: pl.DataFrame) -> Profile:

@@ -1,0 +1,1 @@
+"""Tests of the cases and the metric schema."""
