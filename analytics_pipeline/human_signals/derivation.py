@@ -102,7 +102,7 @@ class CasesDerivation:
         """
         manifest = store.manifest()
         kept = self._kept(manifest)
-        if kept is None or kept.asked != self.asked or kept.identity != identity_of(manifest, view):
+        if kept is None or kept.asked != self.asked or kept.identity != identity_of(manifest, view_of(manifest, view)):
             return False
         return not any(map(store.damaged_partitions, (self.cases, self.signals)))
 
@@ -259,7 +259,9 @@ class _Work:
         """Some buckets as they will be."""
         table = self.source.preview.published.tables[name]
         kept = unchanged_rows(self.source.preview, table, key, group).select(fresh.columns)
-        return pl.concat([kept, fresh.filter(pl.col(BUCKET).is_in(group))], how="vertical_relaxed").sort(key, maintain_order=True)
+        return pl.concat([kept, fresh.filter(pl.col(BUCKET).is_in(group))], how="vertical_relaxed").sort(
+            key, maintain_order=True
+        )
 
     def _finished(self, tables: Sequence[TableChange], profile: Profile, layout: Layout, buckets: int) -> Derived:
         """The tables with their metadata."""

@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, Store
 from analytics_pipeline.sync.changes import Changes, Comparison
 from analytics_pipeline.sync.connections import asked_at_once, cancel_labelled, label_of, labelled, together
+from analytics_pipeline.sync.derived import refuse_unfit
 from analytics_pipeline.sync.judge import Judge
 from analytics_pipeline.sync.limit import RowLimit
 from analytics_pipeline.sync.plan import HalfPlan, plan_halves
@@ -142,6 +143,7 @@ class Attempt:
             with self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
                 plans = self._plans(snapshot, now)
+                refuse_unfit(self.spec, plans)
                 stage = until_committed.enter_context(self._stage(sync_id, wish, plans))
                 judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
                 halves = self._read(wish, plans, judge, stage, sync_id)

@@ -21,6 +21,7 @@ from analytics_pipeline.sync import checks
 from analytics_pipeline.sync.attempt import Attempt, Choose, Done, Staging, Streams, Wish
 from analytics_pipeline.sync.changes import Changes, Comparison, audited, changed, changed_rest, first_time
 from analytics_pipeline.sync.checks import CheckResult
+from analytics_pipeline.sync.derived import published_tables
 from analytics_pipeline.sync.disk import writing
 from analytics_pipeline.sync.gate import gate_of, source_gate_of
 from analytics_pipeline.sync.outcome import SyncOutcome, checks_of, outcome_of, status_after
@@ -145,7 +146,7 @@ class SyncJob:
         status = read_status(self.store, self.spec)
         if status.gate is None or status.state is not State.READY:
             return False
-        if any(self.store.damaged_partitions(self.spec.table(half)) for half in Half):
+        if any(map(self.store.damaged_partitions, published_tables(self.spec))):
             return False
         asked_at = datetime.now(UTC)
         said = source_gate_of(self.url, patience, self.log)

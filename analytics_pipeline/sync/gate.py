@@ -22,10 +22,11 @@ from pydantic import SecretStr
 from analytics_pipeline.errors import SourceError
 from analytics_pipeline.store import Manifest
 from analytics_pipeline.sync import normalize
+from analytics_pipeline.sync.derived import derived_version, published_tables
 from analytics_pipeline.sync.postgres.failures import source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import connect
-from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.sync.spec import SplitSyncSpec
 
 _QUESTION = """
 SELECT pg_current_snapshot()::text, s.system_identifier::text, c.timeline_id::text, c.checkpoint_lsn::text,
@@ -90,6 +91,7 @@ def gate_of(source: str, spec: SplitSyncSpec, manifest: Manifest, now: datetime)
         source,
         spec.model_dump_json(),
         str(normalize.VERSION),
+        derived_version(spec),
         windows[-1].key if windows else "",
         *_content(manifest, spec),
     ]
@@ -98,7 +100,7 @@ def gate_of(source: str, spec: SplitSyncSpec, manifest: Manifest, now: datetime)
 
 def _content(manifest: Manifest, spec: SplitSyncSpec) -> Iterable[str]:
     """Which sync wrote each partition: the same after a compaction, not after a restore."""
-    for name in map(spec.table, Half):
+    for name in published_tables(spec):
         table = manifest.tables.get(name)
         for partition in table.partitions.values() if table else ():
             yield f"{name}:{partition.key}:{partition.sync_id}:{partition.fingerprint}"

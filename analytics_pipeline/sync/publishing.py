@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from analytics_pipeline.errors import DuplicateKeys
 from analytics_pipeline.store import Change, Manifest, Preview, Replace, Stage, Store, TableChange
 from analytics_pipeline.store.schema import columns_of, identifier
+from analytics_pipeline.sync.derived import derivation_of
 from analytics_pipeline.sync.metadata import dataset_figures, is_counted
 from analytics_pipeline.sync.plan import KEY, HalfPlan
 from analytics_pipeline.sync.reading import HalfRead, Log
@@ -64,7 +65,7 @@ class Publishing:
             for read in reads
         ]
         current = self.store.manifest()
-        if not tables and (spec_is_published(current, self.spec) or not self._is_complete(current)):
+        if not tables and (self._is_published(current) or not self._is_complete(current)):
             return current
         dataset, fresh = plans[Half.DATASET], {table.name for table in tables}
         times = {
@@ -83,7 +84,25 @@ class Publishing:
                     metadata[plan.table] = {**metadata[plan.table], _TIME: times[plan.table], _WATERMARK: mark}
         if figures.doubled_keys and tables:
             self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
-        return self.store.commit(stage, Change(tables, views, metadata))
+        change = Change(tables, views, metadata)
+        return self.store.commit(stage, self._with_derived(stage, change) if views else change)
+
+    def _with_derived(self, stage: Stage, change: Change) -> Change:
+        """The change with what follows from the rows, so that nobody sees one without the other."""
+        derivation = derivation_of(self.spec, self.log)
+        if derivation is None:
+            return change
+        written = [partition.sync_id for table in change.tables for partition in table.partitions]
+        derived = derivation.derive(self.store, stage, change, change.views[0], [*written, stage.sync_id][0])
+        return replace(
+            change, tables=[*change.tables, *derived.tables], metadata={**change.metadata, **derived.metadata}
+        )
+
+    def _is_published(self, manifest: Manifest) -> bool:
+        derivation = derivation_of(self.spec)
+        if derivation is not None and not derivation.is_current(self.store, joined_view(self.spec, None)):
+            return False
+        return spec_is_published(manifest, self.spec)
 
     def _is_complete(self, manifest: Manifest) -> bool:
         return all(self.spec.table(half) in manifest.tables for half in Half)

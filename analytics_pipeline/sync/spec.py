@@ -109,6 +109,7 @@ class SplitSyncSpec(BaseModel):
         watch: start a refresh as soon as the source has changed.
         visible_metrics: metrics that the summary counts; None for all.
         filter_columns: further columns of the store whose distinct values the metadata lists.
+        cases: derive `<name>_cases`, one row per `dataset_id`, from `metric_name` and `signals`.
         enabled: false leaves published data alone and makes no assets.
 
     Source of the fields: the settings of the store that this project follows; see docs/datasets.md.
@@ -142,6 +143,7 @@ class SplitSyncSpec(BaseModel):
     watch: bool = False
     visible_metrics: Names | None = None
     filter_columns: Names = ()
+    cases: bool = False
     enabled: bool = True
 
     @model_validator(mode="before")
