@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -136,12 +136,23 @@ def refreshed(job: SyncJob, expected: int) -> None:
         sys.exit(f"{replaced} partitions were replaced instead of {expected}")
 
 
+def full_sync(bench: Bench) -> float:
+    """Seconds of a sync into an empty store."""
+    home = Path(tempfile.mkdtemp(dir=bench.home.parent))
+    try:
+        return seconds_of(replace(bench, home=home).job.refresh)
+    finally:
+        shutil.rmtree(home)
+
+
 def rounds_of(bench: Bench, psql: Path, rounds: int) -> Mapping[str, Sequence[float]]:
     """Seconds of each thing, a round each."""
     queries, job = bench.fingerprint_queries(), bench.job
-    found: dict[str, list[float]] = {"full": [seconds_of(job.refresh)], "psql": [], "same": [], "gate": [], "new": []}
+    found: dict[str, list[float]] = {"full": [], "psql": [], "same": [], "gate": [], "new": []}
+    job.refresh()
     in_psql(psql, bench.url, queries)
     for number in range(rounds):
+        found["full"].append(full_sync(bench))
         found["psql"].append(seconds_of(lambda: in_psql(psql, bench.url, queries)))
         move_snapshot(bench.url)
         found["same"].append(seconds_of(lambda: refreshed(job, 0)))
@@ -216,11 +227,12 @@ def compare(server: EmbeddedPostgres, scratch: Path, rows: int, rounds: int) -> 
 
 
 def _line(kind: FingerprintKind, days: int, found: Mapping[str, Sequence[float]]) -> str:
-    full = found["full"][0]
     same = median([a / b for a, b in zip(found["same"], found["psql"], strict=True)])
-    extra = median([(a - b) / full for a, b in zip(found["new"], found["psql"], strict=True)])
+    extra = median(
+        [(new - psql) / full for new, psql, full in zip(found["new"], found["psql"], found["full"], strict=True)]
+    )
     return (
-        f"| {kind.value} | {days} | {full:.2f} s | {median(found['psql']):.2f} s | "
+        f"| {kind.value} | {days} | {median(found['full']):.2f} s | {median(found['psql']):.2f} s | "
         f"{median(found['same']):.2f} s, {same:.2f} x | {1000 * median(found['gate']):.0f} ms | "
         f"{median(found['new']):.2f} s | {100 * extra:.0f} % |"
     )
