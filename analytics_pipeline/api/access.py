@@ -43,7 +43,8 @@ def gates(settings: ApiSettings) -> list[Dependency]:
     async def with_token(
         given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     ) -> None:
-        if given is None or not hmac.compare_digest(given.credentials.encode(), expected):
+        # Headers arrive as Latin-1, whatever their bytes mean.
+        if given is None or not hmac.compare_digest(given.credentials.encode("latin-1"), expected):
             raise HTTPException(
                 401, "A valid bearer token is needed: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
             )

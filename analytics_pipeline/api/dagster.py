@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 REFRESH_ALL = "refresh_all_job"
 _SECONDS = 20
+_SILENT = "it does not answer as Dagster does"
 _TAGS = {"analytics_pipeline/requested_by": "api"}
 _ACTIVE = """
 query ActiveRuns {
@@ -93,7 +94,7 @@ class Dagster:
         try:
             yield
         except (RequestException, TransportError) as error:
-            raise DagsterUnreachable(self._url, f"no answer ({type(error).__name__})") from error
+            raise DagsterUnreachable(self._url, _SILENT) from error
         except DagsterGraphQLClientError as error:
             raise DagsterUnreachable(self._url, _reason(error)) from error
 
@@ -103,4 +104,4 @@ def _reason(error: Exception) -> str:
     named = str(error.args[0]) if error.args else ""
     if named == "JobNotFoundError":
         return "it has no such job. Is the variable of the dataset's source set there?"
-    return named if named.isalnum() else f"no answer ({type(error.__cause__ or error).__name__})"
+    return named if named.isalnum() else _SILENT

@@ -20,6 +20,17 @@ from analytics_pipeline.api.table import Rows
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _SCORE = "score"
 
+GROUPS = (
+    "environment",
+    "source_name",
+    "source_component",
+    "source_type",
+    "metric_name",
+    "evaluation_name",
+    "model_name",
+)
+"""By what answers may be grouped."""
+
 
 class Granularity(StrEnum):
     """The length of a step of a trend."""
@@ -65,6 +76,8 @@ def _finite(value: float) -> float:
 Start = Annotated[datetime, AfterValidator(_in_utc)]
 End = Annotated[datetime, BeforeValidator(_end_of_day), AfterValidator(_in_utc)]
 Threshold = Annotated[float, AfterValidator(_finite)]
+GroupBy = Annotated[str | None, Field(json_schema_extra={"enum": [*GROUPS, None]})]
+"""Not an enumeration: a wrong one is answered with 400 and the allowed ones."""
 MetricName = Annotated[str, Field(description="one metric; without it the dataset's visible metrics")]
 
 
@@ -140,21 +153,21 @@ class BreakdownParameters(MetricFilters):
     """Of metrics side by side."""
 
     threshold: Threshold = 0.5
-    group_by: str | None = None
+    group_by: GroupBy = None
 
 
 class LatencyParameters(MetricFilters):
     """Of the histogram of latencies."""
 
     bins: Annotated[int, Field(ge=5, le=100)] = 20
-    group_by: str | None = None
+    group_by: GroupBy = None
 
 
 class ClassParameters(MetricFilters):
     """Of one column's values in groups."""
 
     metric: Annotated[str, Field(description="a column of numbers")] = "metric_score"
-    group_by: str | None = None
+    group_by: GroupBy = None
 
 
 class CorrelationParameters(MetricFilters):

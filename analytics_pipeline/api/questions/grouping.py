@@ -1,24 +1,16 @@
 """Groups: by what an answer may be cut up.
 
-Belongs here: the allow-list, a group's name, numbers that JSON can hold. Does not: what is computed of a group.
+Belongs here: the check of a group, its name, numbers that JSON can hold. Does not: what is computed of a group.
 """
 
 from __future__ import annotations
 
 import math
 
+from analytics_pipeline.api.parameters import GROUPS
 from analytics_pipeline.api.table import Columns
 from analytics_pipeline.errors import GroupByInvalid
 
-ALLOWED = (
-    "environment",
-    "source_name",
-    "source_component",
-    "source_type",
-    "metric_name",
-    "evaluation_name",
-    "model_name",
-)
 UNKNOWN = "unknown"
 """The group of rows without a value, or without the column."""
 
@@ -29,8 +21,8 @@ def checked_group(group_by: str | None) -> str | None:
     Raises:
         GroupByInvalid: they may not.
     """
-    if group_by is not None and group_by not in ALLOWED:
-        raise GroupByInvalid(group_by, ALLOWED)
+    if group_by is not None and group_by not in GROUPS:
+        raise GroupByInvalid(group_by, GROUPS)
     return group_by
 
 

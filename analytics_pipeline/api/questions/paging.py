@@ -40,7 +40,8 @@ def count_with(ask: Ask) -> Count:
     """How buckets are counted."""
 
     def count(rows: Rows, bucket: Bucket) -> Sequence[Counted]:
-        sql = f"SELECT {bucket.sql} AS bucket, count(*) AS rows FROM {rows.sql} GROUP BY 1 ORDER BY {bucket.order}"
+        order = f"1 {bucket.direction} NULLS LAST"
+        sql = f"SELECT {bucket.sql} AS bucket, count(*) AS rows FROM {rows.sql} GROUP BY 1 ORDER BY {order}"
         return [Counted(*row) for row in ask(sql, rows.values).iter_rows()]
 
     return count
