@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import schemathesis
@@ -18,51 +19,47 @@ from analytics_pipeline.settings import ApiSettings
 from analytics_pipeline.store import create_store
 from analytics_pipeline_tests.api import scenario
 
+SPEC = scenario.spec_of()
+documented = schemathesis.openapi.from_dict(create_app(ApiSettings(), Path("nowhere"), [SPEC]).openapi())
+
 
 @pytest.fixture(scope="session")
-def documented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[schemathesis.BaseSchema]:
-    """The document of a served API over 100 records, without a Dagster."""
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A served API over 100 records, without a Dagster."""
     store = create_store(tmp_path_factory.mktemp("fuzzed") / "home" / "store")
     dataset = scenario.records(100)
-    scenario.publish(store, scenario.spec_of(), dataset, scenario.results(dataset))
+    scenario.publish(store, SPEC, dataset, scenario.results(dataset))
+    app = create_app(ApiSettings(dagster_url="http://127.0.0.1:1"), store.root, [SPEC])
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()  # connections wait until the server takes them
-        port = listening.getsockname()[1]
-        settings_ = ApiSettings(dagster_url="http://127.0.0.1:1", port=port)
-        app = create_app(settings_, store.root, [scenario.spec_of()])
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        try:
-            yield schemathesis.openapi.from_url(f"http://127.0.0.1:{port}/openapi.json")
-        finally:
-            server.should_exit = True
-            thread.join()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
 
 
-schema = schemathesis.pytest.from_fixture("documented")
-
-
-def check(case: schemathesis.Case) -> None:
+def check(case: schemathesis.Case, url: str) -> None:
     """An answer with a code and a shape that the document knows."""
-    # Which columns there are only the store knows; numbers are also taken for times, as pydantic does.
+    # Only the store knows which columns there are; and pydantic also takes numbers for times.
     excluded = [negative_data_rejection, positive_data_acceptance]
     if case.method == "POST":
         excluded.append(not_a_server_error)  # 503: there is no Dagster
-    response = case.call()
+    response = case.call(base_url=url)
     case.validate_response(response, excluded_checks=excluded)
     assert response.status_code < 500 or (case.method == "POST" and response.status_code == 503)
 
 
-@schema.parametrize()
+@documented.parametrize()
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_every_route_keeps_to_the_document(case: schemathesis.Case) -> None:
-    check(case)
+def test_every_route_keeps_to_the_document(case: schemathesis.Case, url: str) -> None:
+    check(case, url)
 
 
 @pytest.mark.slow
-@schema.parametrize()
+@documented.parametrize()
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_route_keeps_to_the_document_at_length(case: schemathesis.Case) -> None:
-    check(case)
+def test_every_route_keeps_to_the_document_at_length(case: schemathesis.Case, url: str) -> None:
+    check(case, url)
