@@ -16,6 +16,7 @@ from analytics_pipeline.store import Change, Manifest, Partition, Replace, Stage
 from analytics_pipeline.sync.metadata import dataset_figures
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.view import joined_view
+from analytics_pipeline_tests.store.scenario import schema_of
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 """A Monday."""
@@ -23,39 +24,35 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 AWKWARD = 'Robert\'); DROP TABLE monitoring_data;-- "x" 100%_é😀'
 """A metric name that a query made from text would stumble over."""
 
-RECORDS = pa.schema(
-    {
-        "dataset_id": pa.string(),
-        "timestamp": pa.timestamp("us", "UTC"),
-        "trace_id": pa.string(),
-        "model_name": pa.string(),
-        "environment": pa.string(),
-        "source_name": pa.string(),
-        "source_component": pa.string(),
-        "source_type": pa.string(),
-        "query": pa.string(),
-        "actual_output": pa.string(),
-        "latency": pa.float64(),
-        "cost": pa.decimal128(10, 4),
-        "has_errors": pa.bool_(),
-        "tags": pa.list_(pa.string()),
-        "payload": pa.binary(),
-        "day": pa.date32(),
-        "steps": pa.list_(pa.timestamp("us")),
-    }
+RECORDS = schema_of(
+    dataset_id=pa.string(),
+    timestamp=pa.timestamp("us", "UTC"),
+    trace_id=pa.string(),
+    model_name=pa.string(),
+    environment=pa.string(),
+    source_name=pa.string(),
+    source_component=pa.string(),
+    source_type=pa.string(),
+    query=pa.string(),
+    actual_output=pa.string(),
+    latency=pa.float64(),
+    cost=pa.decimal128(10, 4),
+    has_errors=pa.bool_(),
+    tags=pa.list_(pa.string()),
+    payload=pa.binary(),
+    day=pa.date32(),
+    steps=pa.list_(pa.timestamp("us")),
 )
-RESULTS = pa.schema(
-    {
-        "dataset_id": pa.string(),
-        "result_id": pa.int64(),
-        "timestamp": pa.timestamp("us", "UTC"),
-        "metric_name": pa.string(),
-        "metric_category": pa.string(),
-        "metric_score": pa.float64(),
-        "signals": pa.string(),
-        "explanation": pa.string(),
-        "evaluation_name": pa.string(),
-    }
+RESULTS = schema_of(
+    dataset_id=pa.string(),
+    result_id=pa.int64(),
+    timestamp=pa.timestamp("us", "UTC"),
+    metric_name=pa.string(),
+    metric_category=pa.string(),
+    metric_score=pa.float64(),
+    signals=pa.string(),
+    explanation=pa.string(),
+    evaluation_name=pa.string(),
 )
 METRICS = (
     ("faithfulness", "SCORE"),
@@ -115,7 +112,7 @@ def _record(number: int, drawn: random.Random) -> dict[str, Any]:
 def results(of: Sequence[Mapping[str, Any]], seed: int = 11) -> list[dict[str, Any]]:
     """A result of most metrics for each record; some have no time."""
     drawn = random.Random(seed)  # noqa: S311 - rows, not secrets
-    found = []
+    found: list[dict[str, Any]] = []
     for record in of:
         for metric, category in METRICS:
             if drawn.random() < 0.1:

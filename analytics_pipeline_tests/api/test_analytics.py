@@ -17,6 +17,7 @@ from analytics_pipeline.store import Store
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.conftest import Api, Serve
 from analytics_pipeline_tests.api.scenario import AWKWARD
+from analytics_pipeline_tests.store.scenario import schema_of
 
 ROOT = "/api/monitoring/analytics"
 GROUPS = (
@@ -248,7 +249,7 @@ def pearson(left: pl.Series, right: pl.Series) -> float:
     pairs = [(a, b) for a, b in zip(left, right, strict=True) if a is not None and b is not None]
     if len(pairs) < 2 or any(len(set(side)) < 2 for side in zip(*pairs, strict=True)):
         return 0.0
-    return float(np.corrcoef(*zip(*pairs, strict=True))[0, 1])
+    return float(np.corrcoef(np.array(pairs).T)[0, 1])
 
 
 def test_correlation_of_columns_is_of_rows(api: Api, frame: pl.DataFrame) -> None:
@@ -472,7 +473,7 @@ def test_a_dataset_without_the_usual_columns_still_answers(serve: Serve, store: 
     """Users bring their own queries for monitoring."""
     keys = {name: scenario.RECORDS.field(name).type for name in ("dataset_id", "query")}
 
-    schemas = (pa.schema(keys), pa.schema({"dataset_id": pa.string(), "note": pa.string()}))
+    schemas = (pa.schema(keys), schema_of(dataset_id=pa.string(), note=pa.string()))
     scenario.publish(
         store,
         scenario.spec_of(),

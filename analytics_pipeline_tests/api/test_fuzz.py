@@ -6,12 +6,13 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, settings
-from schemathesis.checks import not_a_server_error
+from schemathesis.checks import CheckFunction, not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 from analytics_pipeline.api.app import create_app
@@ -41,10 +42,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         thread.join()
 
 
-def check(case: schemathesis.Case, url: str) -> None:
+def check(case: schemathesis.Case[Any], url: str) -> None:
     """An answer with a code and a shape that the document knows."""
     # Only the store knows which columns there are; and pydantic also takes numbers for times.
-    excluded = [negative_data_rejection, positive_data_acceptance]
+    excluded: list[CheckFunction] = [negative_data_rejection, positive_data_acceptance]
     if case.method == "POST":
         excluded.append(not_a_server_error)  # 503: there is no Dagster
     response = case.call(base_url=url)
@@ -54,12 +55,12 @@ def check(case: schemathesis.Case, url: str) -> None:
 
 @documented.parametrize()
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
-def test_every_route_keeps_to_the_document(case: schemathesis.Case, url: str) -> None:
+def test_every_route_keeps_to_the_document(case: schemathesis.Case[Any], url: str) -> None:
     check(case, url)
 
 
 @pytest.mark.slow
 @documented.parametrize()
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_route_keeps_to_the_document_at_length(case: schemathesis.Case, url: str) -> None:
+def test_every_route_keeps_to_the_document_at_length(case: schemathesis.Case[Any], url: str) -> None:
     check(case, url)

@@ -15,6 +15,7 @@ from analytics_pipeline.store import Store
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.conftest import Api, Serve
 from analytics_pipeline_tests.api.scenario import AWKWARD
+from analytics_pipeline_tests.store.scenario import schema_of
 
 DATA = "/api/store/data"
 EVERY_COLUMN = [
@@ -168,7 +169,7 @@ def test_a_parameter_out_of_range_is_refused(api: Api, params: dict[str, Any]) -
 
 def test_times_that_python_cannot_hold_are_text(serve: Serve, store: Store) -> None:
     """Postgres has years that Python has not, and infinity, which the store keeps."""
-    schema = pa.schema({"dataset_id": pa.string(), "timestamp": pa.timestamp("us", "UTC"), "x": pa.timestamp("us")})
+    schema = schema_of(dataset_id=pa.string(), timestamp=pa.timestamp("us", "UTC"), x=pa.timestamp("us"))
     infinity = 2**63 - 1
     moments = [infinity, -infinity, -62_200_000_000_000_000, 0]
     table = pl.DataFrame(

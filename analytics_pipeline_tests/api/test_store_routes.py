@@ -13,6 +13,7 @@ from analytics_pipeline.store import Store
 from analytics_pipeline.sync.status import DatasetStatus, State, SyncType, write_status
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.conftest import Api, Serve
+from analytics_pipeline_tests.store.scenario import schema_of
 
 SPECS = (
     scenario.spec_of(),
@@ -34,15 +35,13 @@ READY = DatasetStatus(
 )
 KEYS = {"state", "rows", "last_sync", "error", "truncated", "sync_type", "last_incremental", "incremental_rows"}
 OF_SOURCE = {"refresh_interval_minutes", "incremental_column", "watermarks"}
-CASES = pa.schema(
-    {
-        "Case_ID": pa.string(),
-        "Timestamp": pa.timestamp("us", "UTC"),
-        "Business": pa.string(),
-        "Agent_Name": pa.string(),
-        "Full_Conversation": pa.string(),
-        "tone__value": pa.float64(),
-    }
+CASES = schema_of(
+    Case_ID=pa.string(),
+    Timestamp=pa.timestamp("us", "UTC"),
+    Business=pa.string(),
+    Agent_Name=pa.string(),
+    Full_Conversation=pa.string(),
+    tone__value=pa.float64(),
 )
 CONVERSATIONS = ['[{"role": "user", "content": "Grüße aus Köln"}]', None, "not json", '{"no": "list"}', "[NaN]"]
 SCHEMA = {"metrics": {"tone": {"category": "score", "signals": ["value"]}}, "has_timestamp": True}
