@@ -14,6 +14,7 @@ from analytics_pipeline.components.sync_events import (
     failing_plainly,
     half_metadata,
     metadata_key,
+    score_picture,
     stored_metadata,
     view_metadata,
 )
@@ -91,7 +92,9 @@ def _metadata(spec: SplitSyncSpec) -> dg.AssetsDefinition:
     )
     def metadata(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_plainly():
-            shown = stored_metadata(spec, analytics.store().manifest(), analytics.status(spec))
+            store = analytics.store()
+            figures = stored_metadata(spec, store.manifest(), analytics.status(spec))
+            shown = {**figures, **score_picture(spec, store)}
         return dg.MaterializeResult(metadata=shown)
 
     return metadata

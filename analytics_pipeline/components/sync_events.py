@@ -6,18 +6,19 @@ Does not: when they are logged (`sync_jobs`, `sync_assets`, `sync_sensor`), or w
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.errors import AnalyticsError, ExtraMissing
 from analytics_pipeline.partitions import partitions_of
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
-    from analytics_pipeline.store import Column, Manifest
+    from analytics_pipeline.store import Column, Manifest, Store
     from analytics_pipeline.sync.checks import CheckResult
     from analytics_pipeline.sync.outcome import SyncOutcome
     from analytics_pipeline.sync.reading import HalfOutcome
@@ -110,6 +111,20 @@ def stored_metadata(spec: SplitSyncSpec, manifest: Manifest, status: DatasetStat
         shown[name] = dg.MetadataValue.json(value)
         shown |= {f"{name}/{key}": number for key, number in _numbers(value)}
     return shown
+
+
+def score_picture(spec: SplitSyncSpec, store: Store) -> MetadataValues:
+    """A picture of a dataset's scores, where it has any."""
+    from analytics_pipeline.plots.scores import daily_scores, draw_scores  # noqa: PLC0415 - as in `resources`
+
+    points = daily_scores(store, spec.view, spec.visible_metrics)
+    if points.is_empty():
+        return {}
+    try:
+        picture = base64.b64encode(draw_scores(points)).decode()
+    except ExtraMissing as error:
+        return {"scores": dg.MetadataValue.text(str(error))}
+    return {"scores": dg.MetadataValue.md(f"![Scores by day and metric](data:image/png;base64,{picture})")}
 
 
 def _preview(values: Mapping[str, Mapping[str, object]]) -> str:

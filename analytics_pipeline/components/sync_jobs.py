@@ -18,6 +18,7 @@ from analytics_pipeline.components.sync_events import (
     failing_plainly,
     half_events,
     metadata_key,
+    score_picture,
     stored_metadata,
     view_metadata,
 )
@@ -115,7 +116,10 @@ def _events(spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOut
         with failing_plainly():
             summary = analytics.view_summary(spec)
         yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
-        yield dg.AssetMaterialization(metadata_key(spec), metadata=stored_metadata(spec, outcome.manifest, status))
+        with failing_plainly():
+            picture = score_picture(spec, analytics.store())
+        shown = {**stored_metadata(spec, outcome.manifest, status), **picture}
+        yield dg.AssetMaterialization(metadata_key(spec), metadata=shown)
     for result in outcome.checks:
         yield evaluation(result)
     minutes = spec.refresh_interval_minutes

@@ -21,6 +21,7 @@ from analytics_pipeline.errors.api import (
 )
 from analytics_pipeline.errors.base import (
     AnalyticsError,
+    ExtraMissing,
     SettingsError,
 )
 from analytics_pipeline.errors.human_signals import CaseColumnsMissing
@@ -121,6 +122,7 @@ __all__ = [
     "DatasetFileInvalid",
     "DatasetUnknown",
     "DuplicateKeys",
+    "ExtraMissing",
     "FilesystemUnfit",
     "GroupByInvalid",
     "IncompatibleColumn",

@@ -12,3 +12,10 @@ class AnalyticsError(Exception):
 
 class SettingsError(AnalyticsError):
     """The environment or a settings file asks for something impossible."""
+
+
+class ExtraMissing(AnalyticsError):
+    """Something was asked for that takes packages which are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs packages that are not installed: install analytics_pipeline[{extra}].")
