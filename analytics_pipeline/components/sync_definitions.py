@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from analytics_pipeline.components.derived_assets import derived_assets
 from analytics_pipeline.components.sync_assets import sync_assets
 from analytics_pipeline.components.sync_checks import sync_checks
 from analytics_pipeline.components.sync_jobs import Verb, sync_job
@@ -28,7 +29,7 @@ def build_sync_assets(spec: SplitSyncSpec) -> dg.Definitions:
     refresh = jobs[Verb.REFRESH]
     sensor = source_sensor(spec, refresh)
     return dg.Definitions(
-        assets=sync_assets(spec),
+        assets=[*sync_assets(spec), *derived_assets(spec)],
         asset_checks=[sync_checks(spec)],
         jobs=[*jobs.values()],
         schedules=[refresh_schedule(spec, refresh)] if spec.refresh_interval_minutes else [],

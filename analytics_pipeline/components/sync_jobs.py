@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from analytics_pipeline.components.derived_assets import derived_events
 from analytics_pipeline.components.sync_events import (
     evaluation,
     failing_plainly,
@@ -116,6 +117,7 @@ def _events(spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOut
         with failing_plainly():
             summary = analytics.view_summary(spec)
         yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
+        yield from derived_events(spec, outcome.manifest)
         with failing_plainly():
             picture = score_picture(spec, analytics.store())
         shown = {**stored_metadata(spec, outcome.manifest, status), **picture}

@@ -6,7 +6,7 @@ Belongs here: counting the cases for people and the API. Does not: the schema it
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from analytics_pipeline.human_signals.heads import CASE_TIME
@@ -32,8 +32,7 @@ def table_metadata(preview: Preview, table: Table, filters: Collection[str]) -> 
     return {
         "row_count": table.rows,
         "columns": [{"column_name": column.name, "column_type": column.type} for column in table.columns],
-        "filter_values": {column.name: _values(preview, table, column) for column in listed},
-        "time_range": _time_range(preview, table, time) if time else None,
+        **_of_rows(preview, table, listed, time),
         "summary_stats": None,
     }
 
@@ -54,20 +53,27 @@ def cases_metadata(
     return known | {"metric_schema": schema, "rows_without_metric": skipped}
 
 
-def _values(preview: Preview, table: Table, column: Column) -> JsonValue:
-    name = identifier(column.name)
-    shown = name if column.type in (*_NUMBERS, "VARCHAR") else f"{name}::VARCHAR"
-    rows = preview.rows(
-        f"SELECT DISTINCT {shown} FROM {identifier(table.name)} WHERE {name} IS NOT NULL "
-        f"ORDER BY 1 LIMIT {_MOST_VALUES}"
-    )
-    return [value for (value,) in rows if isinstance(value, (bool, int, str))]
+def _of_rows(preview: Preview, table: Table, listed: Sequence[Column], time: Column | None) -> dict[str, JsonValue]:
+    """What only the rows tell, in one question; none where nothing is asked."""
+    if not listed and time is None:
+        return {"filter_values": {}, "time_range": None}
+    lists = [f"list_sort(list(DISTINCT {_shown(column)}))[:{_MOST_VALUES}]" for column in listed]
+    ends = [f"{end}({identifier(time.name)})::VARCHAR" for end in ("min", "max")] if time else []
+    (found,) = preview.rows(f"SELECT {', '.join([*ends, *lists])} FROM {identifier(table.name)}")
+    span: JsonObject | None = None
+    if time is not None and found[0] is not None:
+        span = {"min": _iso(found[0], time), "max": _iso(found[1], time)}
+    values = zip(listed, found[len(ends) :], strict=True)
+    return {"filter_values": {column.name: _without_null(each) for column, each in values}, "time_range": span}
 
 
-def _time_range(preview: Preview, table: Table, column: Column) -> JsonObject | None:
+def _shown(column: Column) -> str:
     name = identifier(column.name)
-    (first, last), *_ = preview.rows(f"SELECT min({name})::VARCHAR, max({name})::VARCHAR FROM {identifier(table.name)}")
-    return {"min": _iso(first, column), "max": _iso(last, column)} if first is not None else None
+    return name if column.type in {*_NUMBERS, "VARCHAR"} else f"{name}::VARCHAR"
+
+
+def _without_null(values: object) -> JsonValue:
+    return [value for value in values if isinstance(value, (bool, int, str))] if isinstance(values, list) else []
 
 
 def _iso(text: object, column: Column) -> str:

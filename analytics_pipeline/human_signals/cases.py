@@ -37,7 +37,7 @@ def cases_of(heads: pl.DataFrame, signals: pl.DataFrame, layout: Layout) -> pl.D
 
     Args:
         heads: the columns that every case has; their row is the number of the case.
-        signals: of these cases, in the order of their rows, with the number of their `case`.
+        signals: of these cases, with the number of their `case`; those of a later `row` win.
         layout: the columns that signals go to.
     """
     values = pl.concat([signals["value"], pl.Series([None], dtype=pl.String)])  # the last one for what is not there
@@ -60,12 +60,18 @@ def _places(cases: int, signals: pl.DataFrame, layout: Layout) -> np.ndarray[tup
         orient="row",
     )
     places = np.full((cases, len(layout.columns)), signals.height, dtype=np.uint32, order="F")
-    found = signals.select("case", "metric", "signal", filled=pl.col("value").is_not_null()).with_row_index("at")
-    own = found.join(columns.drop_nulls(), on=["metric", "signal"], maintain_order="left")
-    shared = found.filter("filled").join(columns.filter(pl.col("metric").is_null()), on="signal", maintain_order="left")
-    for part in (own, shared.reverse()):
+    found = signals.select("case", "row", "metric", "signal", filled=pl.col("value").is_not_null()).with_row_index("at")
+    own = found.join(columns.drop_nulls(), on=["metric", "signal"])
+    shared = found.filter("filled").join(columns.filter(pl.col("metric").is_null()), on="signal")
+    for part in (_by_row(own), _by_row(shared).reverse()):
         places[part["case"].to_numpy(), part["column"].to_numpy()] = part["at"].to_numpy()
     return places
+
+
+def _by_row(found: pl.DataFrame) -> pl.DataFrame:
+    """In the order of rows; where several rows of a case are equal in it, any order gives the same."""
+    found = found.select("row", "case", "column", "at")
+    return found if found["row"].is_sorted() else found.sort("row")
 
 
 def _typed(values: pl.Series, column: SignalColumn) -> pl.Series:

@@ -27,7 +27,7 @@ from analytics_pipeline.human_signals.buckets import (
 )
 from analytics_pipeline.human_signals.case_metadata import cases_metadata, table_metadata
 from analytics_pipeline.human_signals.cases import cases_of
-from analytics_pipeline.human_signals.heads import CASE_ID, CASE_TIME, heads_of
+from analytics_pipeline.human_signals.heads import CASE_ID, CASE_TIME, head_names, heads_of
 from analytics_pipeline.human_signals.layout import Layout, layout_of
 from analytics_pipeline.human_signals.rows import KEY, TIMESTAMP, case_rows
 from analytics_pipeline.human_signals.schema import Profile, metric_schema, profile_of
@@ -223,8 +223,7 @@ class _Work:
         selected = [f"{stored} AS {name}" for name, stored in _NAMES.items()]
         sql = f"SELECT {', '.join([*selected, *map(identifier, order)])} FROM {identifier(table.name)}"
         profile = profile_of(written.frame, sql, f"row({', '.join(map(identifier, order))})")
-        heads = heads_of(self.source.heads("false", 1))
-        return profile, layout_of(profile, heads.columns)
+        return profile, layout_of(profile, head_names(self.source.columns))
 
     def _all_cases(self, written: Preview, layout: Layout, buckets: int, why: str) -> TableChange:
         table = written.following.tables[self.of.signals]
@@ -251,8 +250,8 @@ class _Work:
 
     def _cases(self, heads: pl.DataFrame, signals: pl.DataFrame, layout: Layout) -> pl.DataFrame:
         numbered = heads.select(pl.col(KEY).alias(CASE_ID)).with_row_index("case")
-        names = {stored: name for name, stored in _NAMES.items()}
-        found = signals.sort(_POSITION).join(numbered, on=CASE_ID, maintain_order="left").rename(names)
+        names = {stored: name for name, stored in _NAMES.items()} | {_POSITION: "row"}
+        found = signals.join(numbered, on=CASE_ID).rename(names)
         return cases_of(heads_of(heads), found, layout).with_columns(heads["bucket"].alias(BUCKET))
 
     def _merged(self, name: str, key: str, fresh: pl.DataFrame, group: Sequence[int]) -> pl.DataFrame:
@@ -277,7 +276,7 @@ class _Work:
             cases, signals = (preview.following.tables[name] for name in (of.cases, of.signals))
             metadata = {
                 of.cases: cases_metadata(preview, cases, of.filter_columns, schema, profile.blank),
-                of.signals: table_metadata(preview, signals, ("metric_name", "metric_category", "type")),
+                of.signals: table_metadata(preview, signals, ()),
             }
         identity = identity_of(source.preview.following, source.view)
         state = State(VERSION, of.asked, identity, buckets, layout)

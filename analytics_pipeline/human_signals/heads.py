@@ -5,6 +5,8 @@ Belongs here: the columns that every case has, made from its first row. Does not
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import polars as pl
 
 from analytics_pipeline.human_signals.frames import asked
@@ -21,6 +23,7 @@ from analytics_pipeline.human_signals.rows import (
 
 CASE_ID, CASE_TIME = "Case_ID", "Timestamp"
 
+_DESCRIBED = ("Slack_URL", "Agent_Name", "Business", "Full_Conversation", "Message_Count")
 _NAMES = {"source": SOURCE_FIELDS[0], "input": INPUT, "conversation": CONVERSATION, "statistics": STATISTICS}
 _COLUMNS = """
 WITH parsed AS (
@@ -55,6 +58,17 @@ CREATE TEMP MACRO first_line(text) AS line_of(left(line_of(text), 80));
 CREATE TEMP MACRO number(object, path) AS CASE
     WHEN json_type(object, path) IN ('UBIGINT', 'BIGINT', 'DOUBLE') THEN try_cast(object->>path AS DOUBLE) END;
 """
+
+
+def head_names(columns: Collection[str]) -> Sequence[str]:
+    """The names of the columns that every case has.
+
+    Args:
+        columns: of the joined rows.
+    """
+    sources = [name for name in SOURCE_FIELDS if name in columns]
+    time = [CASE_TIME] if TIMESTAMP in columns else []
+    return [CASE_ID, *sources, *_DESCRIBED, *time, *(name for name in JSON_FIELDS if name in columns)]
 
 
 def heads_of(first: pl.DataFrame) -> pl.DataFrame:

@@ -54,6 +54,8 @@ def texts_of(values: pl.Series) -> pl.Series:
 
 def _types_of(texts: pl.Series) -> pl.Series:
     """JSON's type of each text, in DuckDB's words; null for what is no strict JSON."""
+    if texts.null_count() == texts.len():
+        return pl.Series(texts, dtype=pl.String)
     return asked(_TYPES, {"texts": texts.alias("text").to_frame()})["type"]
 
 

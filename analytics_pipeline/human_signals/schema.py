@@ -32,8 +32,8 @@ WHERE metric IS NOT NULL AND type <> 'null' GROUP BY ALL
 """
 _VALUES = f"""
 SELECT metric, signal, list(value ORDER BY value) AS found FROM (
-    FROM (SELECT DISTINCT metric, signal, value FROM ({{signals}})
-          WHERE metric IS NOT NULL AND type = 'string' AND regexp_matches(value, '\\S'))
+    FROM (SELECT DISTINCT metric, signal, value FROM ({{signals}}) WHERE metric IS NOT NULL AND type = 'string')
+    WHERE regexp_matches(value, '\\S')
     QUALIFY row_number() OVER (PARTITION BY metric, signal ORDER BY value) <= {MOST_VALUES}
 ) GROUP BY ALL
 """

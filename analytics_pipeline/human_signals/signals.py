@@ -52,7 +52,7 @@ FROM (
 
 
 def signals_of(cases: CaseRows) -> pl.DataFrame:
-    """Every signal of the rows, in their order, and one row with no signal for each row that has none.
+    """Every signal of the rows, each once, and one row with no signal for each row that has none; in no order.
 
     Returns:
         `row`, `case`, `metric`, `category`, `signal`, `type` (boolean, integer, number, string, array, object, null)
@@ -61,7 +61,7 @@ def signals_of(cases: CaseRows) -> pl.DataFrame:
     rows = cases.rows
     objects = rows.select("row", pl.when(pl.col("metric").is_not_null()).then(pl.col("signals")))
     objects = objects.with_columns(objects_of(objects["signals"]).alias("signals")).drop_nulls()
-    found = _last_of_each(_in_order(_taken_apart(objects)))
+    found = _last_of_each(_taken_apart(objects))
     silent = rows.select("row").join(found.select("row"), on="row", how="anti")
     found = pl.concat([found.drop("place"), silent], how="diagonal")
     return found.with_columns(rows[name].gather(found["row"]).alias(name) for name in ("case", "metric", "category"))
@@ -76,14 +76,10 @@ def _taken_apart(objects: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _in_order(found: pl.DataFrame) -> pl.DataFrame:
-    """By row, and within it as the object was written; the items of an expanded signal stay in theirs."""
-    place = pl.col("row").cast(pl.UInt64) * 2**32 + pl.col("place")
-    found = found.with_columns(place.alias("place"))
-    return found if found["place"].is_sorted() else found.sort("place", maintain_order=True)
-
-
 def _last_of_each(found: pl.DataFrame) -> pl.DataFrame:
-    """Of a signal that stands twice in one row, the last."""
+    """Of a signal that stands twice in one row, the last as the object was written."""
     name = found["signal"].cast(pl.Categorical).to_physical().cast(pl.UInt64)
-    return found.filter((found["row"].cast(pl.UInt64) * 2**32 + name).is_last_distinct())
+    if (found["row"].cast(pl.UInt64) * 2**32 + name).n_unique() == found.height:
+        return found
+    ordered = found.sort("row", "place", maintain_order=True)  # the items of an expanded signal stay in their order
+    return ordered.unique(["row", "signal"], keep="last")

@@ -256,6 +256,11 @@ class SplitSyncSpec(BaseModel):
         return f"{self.name}_{half.value}"
 
     @property
+    def cases_table(self) -> str:
+        """The published table of the cases, where there are any; also its asset's key."""
+        return f"{self.name}_cases"
+
+    @property
     def view(self) -> str:
         """The published JOIN view; also its asset's key."""
         return f"{self.name}_data"

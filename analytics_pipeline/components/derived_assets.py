@@ -1,0 +1,103 @@
+"""The assets of what is derived from a dataset: its cases and their metric schema.
+
+Belongs here: keys, descriptions, what Dagster shows of them. Does not: making them, which every sync does in the commit
+of its rows (`sync.derived`).
+"""
+# No `from __future__ import annotations`: Dagster reads the annotations of assets built inside a function.
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from analytics_pipeline.components.sync_events import MetadataValues, column_schema, failing_plainly
+from analytics_pipeline.errors import ViewMissing
+from analytics_pipeline.resources import AnalyticsResource
+from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+
+if TYPE_CHECKING:
+    from analytics_pipeline.store import Manifest
+
+_OWNERS = ["team:analytics"]
+
+
+def derived_assets(spec: SplitSyncSpec) -> Sequence[dg.AssetsDefinition]:
+    """The cases of a dataset and their metric schema; none where its spec asks for none."""
+    return [_cases(spec), _metric_schema(spec)] if spec.cases else []
+
+
+def derived_events(spec: SplitSyncSpec, manifest: "Manifest") -> Iterator[dg.AssetMaterialization]:
+    """What a sync tells of them; nothing before there are any."""
+    if spec.cases and spec.cases_table in manifest.tables:
+        yield dg.AssetMaterialization(spec.cases_table, metadata=_cases_metadata(spec, manifest))
+        yield dg.AssetMaterialization(_schema_key(spec), metadata=_schema_metadata(spec, manifest))
+
+
+def _schema_key(spec: SplitSyncSpec) -> str:
+    return f"{spec.name}_metric_schema"
+
+
+def _cases(spec: SplitSyncSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=spec.cases_table,
+        deps=[spec.view],
+        group_name=spec.name,
+        owners=_OWNERS,
+        kinds={"duckdb", "parquet"},
+        description=f"The cases of `{spec.name}`: one row a dataset_id, a column a signal; published with its rows.",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def cases(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with failing_plainly():
+            shown = _cases_metadata(spec, analytics.store().manifest())
+        return dg.MaterializeResult(metadata=shown)
+
+    return cases
+
+
+def _metric_schema(spec: SplitSyncSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=_schema_key(spec),
+        deps=[spec.cases_table],
+        group_name=spec.name,
+        owners=_OWNERS,
+        kinds={"json"},
+        description=f"The metrics of `{spec.name}`: category, signals and their types; published with its cases.",
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def metric_schema(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with failing_plainly():
+            shown = _schema_metadata(spec, analytics.store().manifest())
+        return dg.MaterializeResult(metadata=shown)
+
+    return metric_schema
+
+
+def _known(spec: SplitSyncSpec, manifest: "Manifest") -> Mapping[str, Any]:
+    if spec.cases_table not in manifest.tables:
+        raise ViewMissing(spec.cases_table, [name for name in map(spec.table, Half) if name not in manifest.tables])
+    return manifest.metadata[spec.cases_table].value
+
+
+def _cases_metadata(spec: SplitSyncSpec, manifest: "Manifest") -> MetadataValues:
+    known, table = _known(spec, manifest), manifest.tables[spec.cases_table]
+    return {
+        "dagster/row_count": dg.MetadataValue.int(table.rows),
+        "dagster/column_schema": column_schema(table.columns),
+        "rows_without_metric": dg.MetadataValue.int(known["rows_without_metric"]),
+        "store_version": dg.MetadataValue.int(manifest.version),
+    }
+
+
+def _schema_metadata(spec: SplitSyncSpec, manifest: "Manifest") -> MetadataValues:
+    """Names and types only: values in Dagster's event log would outlive their deletion in the source."""
+    metrics = _known(spec, manifest)["metric_schema"]["metrics"]
+    lines = ["| metric | category | signals |", "|---|---|---|"]
+    for name, metric in metrics.items():
+        signals = ", ".join(f"{signal} ({type_})" for signal, type_ in metric["signal_types"].items())
+        lines.append(f"| {name} | {metric['category']} | {signals} |")
+    return {
+        "metrics": dg.MetadataValue.int(len(metrics)),
+        "signals": dg.MetadataValue.int(sum(len(metric["signals"]) for metric in metrics.values())),
+        "schema": dg.MetadataValue.md("\n".join(lines)),
+    }
