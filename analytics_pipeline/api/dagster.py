@@ -103,5 +103,5 @@ def _reason(error: Exception) -> str:
     """In few words: Dagster's own sentences quote whole queries."""
     named = str(error.args[0]) if error.args else ""
     if named == "JobNotFoundError":
-        return "it has no such job. Is the variable of the dataset's source set there?"
+        return "it has no such job, so the variable of the dataset's source is not set there"
     return named if named.isalnum() else _SILENT

@@ -12,7 +12,7 @@ from analytics_pipeline.errors import DatasetDisabled, DatasetUnknown
 from analytics_pipeline.sync.spec import SplitSyncSpec
 
 MONITORING = "monitoring"
-HUMAN_SIGNALS = "human_signals"
+CASES = "human_signals_cases"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Target:
 
 def cases_table(spec: SplitSyncSpec) -> str | None:
     """The table of a dataset's cases; None where it has none."""
-    return f"{spec.name}_cases" if spec.name == HUMAN_SIGNALS else None
+    return f"{spec.name}_cases" if spec.cases else None
 
 
 class Datasets:

@@ -72,10 +72,13 @@ class Score(BaseModel):
     count: int
 
 
-class MetricScore(Score):
+class MetricScore(BaseModel):
     """How a metric does, and in each group."""
 
     name: str
+    pass_rate: float | None
+    avg: float | None
+    count: int
     by_group: Mapping[str, Score] | None
 
 

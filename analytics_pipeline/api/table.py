@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from analytics_pipeline.store import Column, Parameter, Reading
+from analytics_pipeline.store import Column, Manifest, Parameter, Reading
 from analytics_pipeline.store.schema import identifier
 
 TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
@@ -139,13 +139,18 @@ class Rows:
         return rows
 
 
+def is_published(manifest: Manifest, table: str) -> bool:
+    """Whether a table, or a view of two tables, can be asked."""
+    view = manifest.views.get(table)
+    return table in manifest.tables or (view is not None and {view.left, view.right} <= manifest.tables.keys())
+
+
 def published_columns(reading: Reading, table: str) -> Columns | None:
     """The columns of a table or view; None where it is not published. Those of a view stand in its metadata."""
     manifest = reading.manifest
     if table in manifest.tables:
         return Columns(manifest.tables[table].columns)
-    view = manifest.views.get(table)
-    if view is None or not {view.left, view.right} <= manifest.tables.keys():
+    if not is_published(manifest, table):
         return None
     kept = manifest.metadata.get(table)
     if kept is not None:

@@ -168,7 +168,8 @@ def publish_endless(store: Store, spec: SplitSyncSpec) -> Manifest:
         shown = [*RESULTS.names, *(name for name in RECORDS.names if name not in RESULTS.names)]
         types = {column.name: column.type for table in tables for column in table.columns}
         columns = [{"column_name": name, "column_type": types[name]} for name in shown]
-        metadata: dict[str, Any] = {"row_count": 1, "columns": columns}
+        unknown: dict[str, Any] = {"filter_values": {}, "time_range": None, "summary_stats": None}
+        metadata = {"row_count": 1, "columns": columns} | unknown
         return store.commit(stage, Change(tables, [joined_view(spec, None)], {spec.view: metadata}))
 
 

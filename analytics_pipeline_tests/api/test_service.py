@@ -187,6 +187,7 @@ def test_what_costs_nothing_does_not_wait_for_queries(serve: Serve, store: Store
     try:
         known = api.get("/api/store/metadata/monitoring", headers={"If-None-Match": tag})
         assert (known.status_code, busy.is_alive()) == (304, True)
+        assert api.get("/api/store/metadata/monitoring").status_code == 200
         assert api.get("/health").status_code == 200
         assert busy.is_alive()
     finally:

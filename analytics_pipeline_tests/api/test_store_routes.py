@@ -17,7 +17,7 @@ from analytics_pipeline_tests.store.scenario import schema_of
 
 SPECS = (
     scenario.spec_of(),
-    scenario.spec_of("human_signals", refresh_interval_minutes=7, incremental_column="noted_at"),
+    scenario.spec_of("human_signals", cases=True, refresh_interval_minutes=7, incremental_column="noted_at"),
     scenario.spec_of("eval", enabled=False),
     scenario.spec_of("orders", incremental_column=None, start=None),
 )
@@ -233,3 +233,15 @@ def test_without_cases_there_is_no_metric_schema(serve: Serve, store: Store, pub
     answer = serve(store.root, *SPECS).get("/api/human-signals/metric-schema")
 
     assert (answer.status_code, answer.json()["detail"]) == (404, "No human signals metric schema available.")
+
+
+def test_a_dataset_without_cases_is_its_rows(serve: Serve, store: Store) -> None:
+    spec = scenario.spec_of("human_signals")
+    dataset = scenario.records(3)
+    scenario.publish(store, spec, dataset, scenario.results(dataset))
+    api = serve(store.root, spec)
+
+    assert "metric_name" in api.json("/api/store/data/human_signals")["data"][0]
+    assert api.json("/api/store/status")["datasets"].keys() == {"human_signals_data"}
+    assert api.get("/api/human-signals/cases").status_code == 404
+    assert api.get("/api/human-signals/metric-schema").status_code == 404

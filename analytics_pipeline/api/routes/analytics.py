@@ -16,6 +16,7 @@ from analytics_pipeline.api.questions import categories, correlation, distributi
 from analytics_pipeline.api.questions.grouping import checked_group
 from analytics_pipeline.api.routes.shared import READING, service_of
 from analytics_pipeline.api.service import Published
+from analytics_pipeline.store import JsonObject
 
 router = APIRouter(prefix="/api/monitoring/analytics", tags=["analytics"], responses=READING)
 
@@ -24,13 +25,17 @@ router = APIRouter(prefix="/api/monitoring/analytics", tags=["analytics"], respo
 async def summary(request: Request, given: Annotated[asked.SummaryParameters, Query()]) -> Response:
     """Key figures of the rows with a score. Unfiltered they come from what was counted with the commit."""
 
-    def question(table: Published) -> shapes.Summary:
-        stored: Any = (table.metadata or {}).get("summary_stats")
-        if given.are_none and stored is not None:
-            return scores.stored_summary(stored)
-        return scores.summary(table.ask, given.of(table.visible(given.metric_name)))
+    def stored(metadata: JsonObject) -> shapes.Summary | None:
+        figures: Any = metadata.get("summary_stats")
+        return scores.stored_summary(figures) if given.are_none and figures is not None else None
 
-    return await service_of(request).answer(request, MONITORING, given, question)
+    return await service_of(request).answer(
+        request,
+        MONITORING,
+        given,
+        lambda table: scores.summary(table.ask, given.of(table.visible(given.metric_name))),
+        stored=stored,
+    )
 
 
 @router.get("/trends", response_model=shapes.Trends)

@@ -16,13 +16,14 @@ from pydantic import BaseModel
 
 from analytics_pipeline.api import parameters as asked
 from analytics_pipeline.api import shapes
-from analytics_pipeline.api.datasets import HUMAN_SIGNALS, cases_table
+from analytics_pipeline.api.datasets import CASES, cases_table
 from analytics_pipeline.api.questions.order import total_order
 from analytics_pipeline.api.questions.pages import chosen, json_row, json_select, searched
 from analytics_pipeline.api.questions.paging import find_page, span_of
 from analytics_pipeline.api.routes.shared import READING, failures, service_of
 from analytics_pipeline.api.service import Published, Service
-from analytics_pipeline.errors import MetricSchemaMissing, TableNotAvailable
+from analytics_pipeline.errors import DatasetUnknown, MetricSchemaMissing, TableNotAvailable
+from analytics_pipeline.store import JsonObject
 
 router = APIRouter(tags=["store"])
 DatasetName = Annotated[str, Path(description="a dataset, or a table such as human_signals_data")]
@@ -79,23 +80,28 @@ def _iso(moment: datetime | None) -> str | None:
 async def metadata(request: Request, dataset: DatasetName) -> Response:
     """What is known of a table without reading it."""
     return await service_of(request).answer(
-        request, dataset, _NoParameters(), lambda table: shapes.Metadata(dataset=dataset, metadata=_metadata(table))
+        request,
+        dataset,
+        _NoParameters(),
+        lambda table: shapes.Metadata(dataset=dataset, metadata=_counted(table)),
+        stored=lambda kept: shapes.Metadata(dataset=dataset, metadata=_stored(dict(kept))),
     )
 
 
-def _metadata(table: Published) -> shapes.TableMetadata:
-    if table.metadata is None:  # committed by an earlier version of this package
-        rows = table.ask(f"SELECT count(*) FROM {table.rows.sql}", {}).item()
-        columns = [{"column_name": column.name, "column_type": column.type} for column in table.rows.columns.columns]
-        stored: dict[str, Any] = {"row_count": rows, "columns": columns}
-    else:
-        stored = dict(table.metadata)
+def _stored(kept: dict[str, Any]) -> shapes.TableMetadata:
+    return shapes.TableMetadata(**{**kept, "time_range": _spaced(kept["time_range"])})
+
+
+def _counted(table: Published) -> shapes.TableMetadata:
+    """Of a table that an earlier version of this package committed."""
     return shapes.TableMetadata(
-        row_count=stored["row_count"],
-        columns=stored["columns"],
-        filter_values=stored.get("filter_values", {}),
-        time_range=_spaced(stored.get("time_range")),
-        summary_stats=stored.get("summary_stats"),
+        row_count=table.ask(f"SELECT count(*) FROM {table.rows.sql}", {}).item(),
+        columns=[
+            shapes.ColumnName(column_name=column.name, column_type=column.type) for column in table.rows.columns.columns
+        ],
+        filter_values={},
+        time_range=None,
+        summary_stats=None,
     )
 
 
@@ -132,7 +138,7 @@ async def data(request: Request, dataset: DatasetName, given: Annotated[asked.Pa
 @router.get("/api/human-signals/cases", response_model=shapes.Cases, responses=READING, tags=["human signals"])
 async def cases(request: Request, given: Annotated[asked.CaseParameters, Query()]) -> Response:
     """Human-signal cases, the newest first; a conversation is a list of messages."""
-    return await service_of(request).answer(request, HUMAN_SIGNALS, given, lambda table: _cases(table, given))
+    return await service_of(request).answer(request, CASES, given, lambda table: _cases(table, given))
 
 
 def _cases(table: Published, given: asked.CaseParameters) -> shapes.Cases:
@@ -167,13 +173,15 @@ def _conversation(row: shapes.JsonRow) -> shapes.JsonRow:
 async def metric_schema(request: Request) -> Response:
     """The metrics of human-signal cases, and their signals."""
 
-    def question(table: Published) -> shapes.MetricSchema:
-        stored: Any = (table.metadata or {}).get("metric_schema")
-        if stored is None:
+    def stored(kept: JsonObject) -> shapes.MetricSchema:
+        found: Any = kept.get("metric_schema")
+        if found is None:
             raise MetricSchemaMissing
-        return shapes.MetricSchema(schema=stored)
+        return shapes.MetricSchema(schema=found)
 
     try:
-        return await service_of(request).answer(request, HUMAN_SIGNALS, _NoParameters(), question)
-    except TableNotAvailable:
+        return await service_of(request).answer(
+            request, CASES, _NoParameters(), lambda table: stored(table.metadata or {}), stored=stored
+        )
+    except (DatasetUnknown, TableNotAvailable):
         raise MetricSchemaMissing from None
