@@ -23,7 +23,8 @@ _TYPES = f"""
 SELECT CASE WHEN json_valid(text) AND NOT regexp_matches(text, '{_NOT_STRICT}') THEN json_type(text) END AS type
 FROM texts
 """
-_OBJECT, _CONTAINER = r"^\s*\{", r"^\s*[\[{(]"
+_OBJECT, _CONTAINER = (dict,), (dict, list, tuple, set)
+_OPENING = {_OBJECT: r"^\s*\{", _CONTAINER: r"^\s*[\[{(]"}
 _UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
@@ -59,28 +60,28 @@ def _types_of(texts: pl.Series) -> pl.Series:
     return asked(_TYPES, {"texts": texts.alias("text").to_frame()})["type"]
 
 
-def _with_literals(texts: pl.Series, types: pl.Series, parsed: pl.Series, opening: str) -> pl.Series:
-    """What was parsed, and what Python can read of the rest."""
-    rest = texts.filter(types.is_null() & texts.str.contains(opening).fill_null(value=False)).unique()
+def _with_literals(texts: pl.Series, types: pl.Series, parsed: pl.Series, kinds: tuple[type, ...]) -> pl.Series:
+    """What was parsed, and what Python can read of the rest, if it is of some kinds."""
+    rest = texts.filter(types.is_null() & texts.str.contains(_OPENING[kinds]).fill_null(value=False)).unique()
     if rest.is_empty():
         return parsed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd escapes in somebody else's strings
-        read = {text: json_text for text in rest if (json_text := _read(text)) is not None}
+        read = {text: json_text for text in rest if (json_text := _read(text, kinds)) is not None}
     if not read:
         return parsed
     found = texts.replace_strict(list(read), list(read.values()), default=None, return_dtype=pl.String)
     return found.zip_with(found.is_not_null(), parsed)
 
 
-def _read(text: str) -> str | None:
-    """The JSON of a Python literal, or of JSON that DuckDB refuses; None where it is neither or no container."""
+def _read(text: str, kinds: tuple[type, ...]) -> str | None:
+    """The JSON of a Python literal, or of JSON that DuckDB refuses; None where it is neither, or of another kind."""
     try:
         try:
             value = json.loads(text, parse_constant=lambda _: None)
         except ValueError:
             value = ast.literal_eval(text.strip())
-        if not isinstance(value, (dict, list, tuple, set)):
+        if not isinstance(value, kinds):
             return None
         plain = json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
     except _UNREADABLE:

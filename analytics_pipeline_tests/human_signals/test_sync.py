@@ -239,7 +239,6 @@ def test_a_refresh_killed_at_any_step_shows_cases_of_the_published_rows(filled: 
             break
     assert process is not None
     assert process.exitcode == 0, "the last step was reached"
-    print(step)
     assert len(seen) > 5
 
 
