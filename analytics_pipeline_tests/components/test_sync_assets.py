@@ -92,6 +92,23 @@ def test_half_of_the_pair_alone_replaces_that_half(
     assert store.query("SELECT count(*) FROM orders_results WHERE metric_score = 0.5").item() == 2
 
 
+def test_partitions_that_the_limit_of_rows_leaves_out_can_be_materialised(
+    orders_url: str, store: Store, instance: dg.DagsterInstance
+) -> None:
+    """Otherwise the run fails after its commit, and Dagster shows nothing of what was published."""
+    code = scenario.definitions(spec(max_sync_rows=4))
+    assert refresh(code, instance).success
+
+    assert materialize(code, instance, PAIR, partition=KEYS[0]).success
+    assert materialize(code, instance, PAIR, partition=KEYS[1], until=KEYS[2]).success
+
+    left_out, kept = events(instance, "orders_results")[-2:]
+    assert (left_out.partition, kept.partition) == (KEYS[1], KEYS[2])
+    assert "dagster/partition_row_count" not in left_out.metadata
+    assert text(kept, "dagster/partition_row_count") == 2
+    assert rows(store, "orders_results") == 4
+
+
 def test_the_unpartitioned_view_runs_along_in_a_partition_run(
     code: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
