@@ -7,6 +7,7 @@ Belongs here: the names of a dataset's jobs, asking and starting. Does not: what
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from analytics_pipeline.errors import DagsterUnreachable
 
 if TYPE_CHECKING:
     from gql.transport.requests import RequestsHTTPTransport
+
+logger = logging.getLogger(__name__)
 
 REFRESH_ALL = "refresh_all_job"
 _SECONDS = 20
@@ -94,8 +97,10 @@ class Dagster:
         try:
             yield
         except (RequestException, TransportError) as error:
+            logger.warning("No answer from Dagster at %s: %s", self._url, error)
             raise DagsterUnreachable(self._url, _SILENT) from error
         except DagsterGraphQLClientError as error:
+            logger.warning("Dagster at %s refuses: %s", self._url, error.__cause__ or error)
             raise DagsterUnreachable(self._url, _reason(error)) from error
 
 

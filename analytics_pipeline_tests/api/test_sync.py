@@ -94,6 +94,8 @@ def test_full_must_be_a_truth_value(serve: Serve, store: Store) -> None:
     assert serve(store.root, *SPECS).post(f"{SYNC}/monitoring", full="perhaps").status_code == 422
 
 
+# dagster-graphql 1.13 calls gql 4 as gql 3 was called.
+@pytest.mark.filterwarnings("ignore:Using variable_values and operation_name:DeprecationWarning")
 @pytest.mark.slow
 def test_a_sync_is_started_once_and_its_rows_are_served(serve: Serve, workplace: Workplace) -> None:
     with served.dagster_dev(workplace) as dagster:
