@@ -57,6 +57,7 @@ bench: $(READY) ## measure against psql COPY and write the figures
 	@$(BIN)/python benchmarks/refresh.py
 	@$(BIN)/python benchmarks/commit.py
 	@$(BIN)/python benchmarks/api.py
+	@$(BIN)/python benchmarks/human_signals.py
 	@$(BIN)/python benchmarks/imports.py
 
 lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
