@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from analytics_pipeline.api.access import AccessLog, gates
 from analytics_pipeline.api.routes import analytics, process, store, sync
+from analytics_pipeline.api.routes.shared import failures
 from analytics_pipeline.api.service import Service
 from analytics_pipeline.api.shapes import Failure
 from analytics_pipeline.errors import ApiError
@@ -52,8 +53,10 @@ def create_app(settings: ApiSettings, root: Path, specs: Sequence[SplitSyncSpec]
         redirect_slashes=False,
     )
     app.state.service = Service(settings, root, specs)
-    for router in (analytics.router, store.router, sync.router):
-        app.include_router(router, dependencies=gates(settings))
+    refusals = failures(*([401] if settings.token else []))
+    for router in (analytics.router, store.router):
+        app.include_router(router, dependencies=gates(settings), responses=refusals)
+    app.include_router(sync.router, dependencies=gates(settings), responses=refusals | failures(403))
     app.include_router(process.router)
     _serve_page(app)
     app.add_exception_handler(ApiError, _refused)

@@ -120,7 +120,7 @@ class Service:
                     self._opened = open_store(self._root)
                 except StoreNotFound:
                     return None
-                except StoreError as error:
+                except (StoreError, OSError) as error:
                     raise _unreadable(error) from error
             return self._opened
 
@@ -133,7 +133,7 @@ class Service:
         store = self.store()
         try:
             return store.manifest() if store else Manifest()
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             raise _unreadable(error) from error
 
     def status(self, spec: SplitSyncSpec) -> DatasetStatus:
@@ -194,7 +194,7 @@ class Service:
             )
         except QueryTimedOut as error:
             raise RequestTimedOut(seconds) from error
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             raise _unreadable(error) from error
         finally:
             self._slots.release()
@@ -255,6 +255,6 @@ def _digest(datasets: Datasets) -> str:
     return hashlib.sha256(specs.encode()).hexdigest()
 
 
-def _unreadable(error: StoreError) -> StoreUnreadable:
+def _unreadable(error: StoreError | OSError) -> StoreUnreadable:
     logger.error("The store cannot be read: %s", error, exc_info=error)
     return StoreUnreadable()

@@ -169,7 +169,7 @@ def publish_endless(store: Store, spec: SplitSyncSpec) -> Manifest:
         types = {column.name: column.type for table in tables for column in table.columns}
         columns = [{"column_name": name, "column_type": types[name]} for name in shown]
         unknown: dict[str, Any] = {"filter_values": {}, "time_range": None, "summary_stats": None}
-        metadata = {"row_count": 1, "columns": columns} | unknown
+        metadata: dict[str, Any] = {"row_count": 1, "columns": columns} | unknown
         return store.commit(stage, Change(tables, [joined_view(spec, None)], {spec.view: metadata}))
 
 

@@ -209,6 +209,19 @@ def test_a_store_that_cannot_be_read_is_a_clear_503_without_paths(
     assert "manifest" in caplog.text
 
 
+def test_a_store_that_is_taken_away_is_a_503_until_it_is_back(serve: Serve, store: Store) -> None:
+    publish(store, 3)
+    api = serve(store.root)
+    assert api.get("/ready").status_code == 200
+    elsewhere = store.root.rename(store.root.with_name("elsewhere"))
+
+    for route in ("/ready", f"{ANALYTICS}/trends", "/api/store/data/monitoring"):
+        assert api.get(route).status_code == 503
+
+    elsewhere.rename(store.root)
+    assert api.get(f"{ANALYTICS}/trends").status_code == 200
+
+
 def test_every_request_to_the_api_needs_the_token(serve: Serve, monitoring: Store) -> None:
     api = serve(monitoring.root, token=TOKEN)
     secret = TOKEN.encode()

@@ -27,6 +27,8 @@ def failures(*codes: int) -> Responses:
 
 _MEANING = {
     400: "A parameter names something that is not there.",
+    401: "The bearer token is missing or wrong.",
+    403: "A page of another origin may not start anything.",
     404: "There is no such dataset, or nothing was published of it yet.",
     409: "A sync is running already.",
     503: "Not now: the first sync is under way, or the store or Dagster cannot be reached.",
