@@ -17,6 +17,7 @@ from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
     from analytics_pipeline.store import Manifest
+    from analytics_pipeline.sync.outcome import SyncOutcome
 
 _OWNERS = ["team:analytics"]
 
@@ -26,9 +27,13 @@ def derived_assets(spec: SplitSyncSpec) -> Sequence[dg.AssetsDefinition]:
     return [_cases(spec), _metric_schema(spec)] if spec.cases else []
 
 
-def derived_events(spec: SplitSyncSpec, manifest: "Manifest") -> Iterator[dg.AssetMaterialization]:
-    """What a sync tells of them; nothing before there are any."""
-    if spec.cases and spec.cases_table in manifest.tables:
+def derived_events(spec: SplitSyncSpec, outcome: "SyncOutcome") -> Iterator[dg.AssetMaterialization]:
+    """What a sync tells of them; nothing where it left them as they were, or there are none yet."""
+    manifest = outcome.manifest
+    if not spec.cases or spec.cases_table not in manifest.tables:
+        return
+    written = {partition.sync_id for partition in manifest.tables[spec.cases_table].partitions.values()}
+    if outcome.halves or outcome.sync_id in written:
         yield dg.AssetMaterialization(spec.cases_table, metadata=_cases_metadata(spec, manifest))
         yield dg.AssetMaterialization(_schema_key(spec), metadata=_schema_metadata(spec, manifest))
 

@@ -117,11 +117,11 @@ def _events(spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOut
         with failing_plainly():
             summary = analytics.view_summary(spec)
         yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
-        yield from derived_events(spec, outcome.manifest)
         with failing_plainly():
             picture = score_picture(spec, analytics.store())
         shown = {**stored_metadata(spec, outcome.manifest, status), **picture}
         yield dg.AssetMaterialization(metadata_key(spec), metadata=shown)
+    yield from derived_events(spec, outcome)
     for result in outcome.checks:
         yield evaluation(result)
     minutes = spec.refresh_interval_minutes
