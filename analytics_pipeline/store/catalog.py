@@ -174,7 +174,7 @@ def _path(file: DataFile, layout: Layout) -> str:
 
 
 def join_sql(view: JoinView, left: Table, right: Table) -> str:
-    """The SELECT behind a join view. Where a key has several rows on the right, the newest one is its partner."""
+    """The SELECT behind a join view. Where a key has several rows on the right, its partner is the newest."""
     taken = {column.name.lower() for column in left.columns}
     selected = [f"l.{identifier(column.name)}" for column in left.columns]
     for column in right.columns:
@@ -185,13 +185,23 @@ def join_sql(view: JoinView, left: Table, right: Table) -> str:
             name = f"{view.prefix}_{name}"
         taken.add(name.lower())
         selected.append(f"r.{identifier(column.name)} AS {identifier(name)}")
-    source = identifier(view.right)
     key = identifier(view.key)
-    if view.newest_by is not None:
-        newest = f"PARTITION BY {key} ORDER BY {identifier(view.newest_by)} DESC NULLS LAST"
-        source = f"(SELECT * FROM {source} QUALIFY row_number() OVER ({newest}) = 1)"
+    source = identifier(view.right) if view.newest_by is None else _newest_sql(view, right, view.newest_by)
     kind = "LEFT JOIN" if view.kind == "left" else "JOIN"
     return f"SELECT {', '.join(selected)} FROM {identifier(view.left)} AS l {kind} {source} AS r ON l.{key} = r.{key}"
+
+
+def _newest_sql(view: JoinView, right: Table, newest_by: str) -> str:
+    """The right table with one row for each key: only those of keys with several rows are put in order."""
+    source, key = identifier(view.right), identifier(view.key)
+    doubled = f"(SELECT {key} FROM {source} WHERE {key} IS NOT NULL GROUP BY {key} HAVING count(*) > 1)"
+    given = {view.key.lower(), newest_by.lower()}
+    others = "".join(f", {identifier(column.name)}" for column in right.columns if column.name.lower() not in given)
+    order = f"PARTITION BY {key} ORDER BY {identifier(newest_by)} DESC NULLS LAST{others}"
+    return (
+        f"(SELECT * FROM {source} WHERE {key} NOT IN {doubled} UNION ALL "
+        f"SELECT * FROM {source} WHERE {key} IN {doubled} QUALIFY row_number() OVER ({order}) = 1)"
+    )
 
 
 def attach_catalog(connection: duckdb.DuckDBPyConnection, catalog: Path, version: int, layout: Layout) -> bool:

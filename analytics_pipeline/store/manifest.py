@@ -61,7 +61,8 @@ class JoinView:
         key: column of both.
         prefix: put before a name of `right` that `left` has, too.
         kind: `inner` drops rows of `left` without a partner, `left` keeps them with NULLs.
-        newest_by: set while `right` holds several rows for a key: the column whose greatest value wins.
+        newest_by: set while `right` holds several rows for a key: the column whose greatest value wins; among several
+            with that, the row that comes first by its other columns.
     """
 
     name: str
