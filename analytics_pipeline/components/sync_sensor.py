@@ -28,6 +28,7 @@ class Cause(StrEnum):
 
     EMPTY = "the store holds nothing of the dataset"
     MOVED = "the source has moved"
+    UNPROVEN = "nothing can prove that the source has not moved"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ class Memory:
             return cls()
 
     def patient_until(self, last_end: tuple[datetime, bool] | None) -> datetime:
-        """When to ask again: at once, then 1, 2, 4 … 60 minutes after the last attempt."""
+        """When to ask again: at once, then 1, 2, 4 … 60 minutes after the last attempt.
+
+        A run that succeeds ends the pauses where the source can tell that it moved. Where it cannot, every tick would
+        start one.
+        """
         asked = datetime.fromtimestamp(self.asked_at, UTC)
         if self.requests == 0:
             return asked
@@ -130,6 +135,6 @@ class _Tick:
     def _cause(self) -> Cause | None:
         if self.analytics.holds_nothing_of(self.spec):
             return Cause.EMPTY if self.spec.sync_mode is SyncMode.STARTUP else None
-        if self.spec.watch and not ticks.is_proven_unchanged(self.analytics, self.spec, self.context.log):
-            return Cause.MOVED
-        return None
+        if not self.spec.watch or ticks.is_proven_unchanged(self.analytics, self.spec, self.context.log):
+            return None
+        return Cause.UNPROVEN if self.analytics.status(self.spec).gate is None else Cause.MOVED

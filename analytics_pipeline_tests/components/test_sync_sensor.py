@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import psycopg
 import pytest
 
 from analytics_pipeline.components.sync_sensor import Memory
@@ -16,9 +17,12 @@ from analytics_pipeline.settings import find_home
 from analytics_pipeline.store import Store
 from analytics_pipeline.sync.status import DatasetStatus, State, read_status, write_status
 from analytics_pipeline_tests.components import scenario
-from analytics_pipeline_tests.components.scenario import run_in, spec
+from analytics_pipeline_tests.components.scenario import REVIEWS, run_in, spec
 
 JOB = "orders_refresh_job"
+NUMBERED = f"SELECT *, row_number() OVER (PARTITION BY dataset_id ORDER BY review_id) AS number FROM ({REVIEWS}) AS r"
+"""A query of which no gate can prove that its rows are the same."""
+
 Tick = Callable[..., dg.SensorResult]
 
 
@@ -141,6 +145,52 @@ def test_a_watched_source_that_fails_is_asked_with_pauses_and_one_that_moves_on_
     assert asks(look(watched, lasting, just_asked)), "the last run succeeded"
     run_in(lasting, watched.resolve_job_def(JOB), "FAILURE")
     assert not asks(look(watched, lasting, just_asked))
+
+
+@pytest.mark.parametrize("requests", [1, 7])
+def test_without_a_gate_a_run_that_succeeds_is_followed_by_a_pause(
+    orders_url: str, store: Store, lasting: dg.DagsterInstance, requests: int
+) -> None:
+    """Otherwise a query with a window function costs a refresh every 30 seconds, for ever."""
+    code = scenario.definitions(spec(watch=True, results_query=NUMBERED))
+    assert code.resolve_job_def(JOB).execute_in_process(instance=lasting).success
+    assert read_status(store, spec()).gate is None
+
+    result = look(code, lasting, asked_before(requests, timedelta(hours=2)))
+
+    assert not asks(result)
+    assert "nothing can prove that the source has not moved" in str(result.skip_reason)
+    assert Memory.of(result.cursor).requests == requests, "the next pause is longer"
+
+
+@pytest.mark.parametrize(("requests", "minutes"), [(1, 1), (3, 4), (7, 60)])
+def test_without_a_gate_watching_goes_on_after_the_pause(
+    orders_url: str, store: Store, lasting: dg.DagsterInstance, requests: int, minutes: int
+) -> None:
+    code = scenario.definitions(spec(watch=True, results_query=NUMBERED))
+    assert code.resolve_job_def(JOB).execute_in_process().success
+    too_soon = asked_before(requests, timedelta(minutes=minutes) - timedelta(seconds=20))
+    in_time = asked_before(requests, timedelta(minutes=minutes) + timedelta(seconds=1))
+
+    assert not asks(look(code, lasting, too_soon))
+    assert Memory.of(look(code, lasting, in_time).cursor).requests == requests + 1
+
+
+def test_a_gate_that_is_back_ends_the_pauses(watched: dg.Definitions, orders_url: str, store: Store) -> None:
+    """A transaction that was open during one refresh must not slow down the watching for an hour."""
+    with dg.DagsterInstance.ephemeral() as instance, psycopg.connect(orders_url) as writer:
+        writer.execute("UPDATE orders SET city = 'Rome'")
+        scenario.change_source(orders_url, "DELETE FROM reviews WHERE id = 2")  # later, and ended
+        assert watched.resolve_job_def(JOB).execute_in_process(instance=instance).success
+        assert read_status(store, spec()).gate is None
+        writer.commit()
+        assert asks(look(watched, instance))
+        assert watched.resolve_job_def(JOB).execute_in_process(instance=instance).success
+
+        result = look(watched, instance, asked_before(1, timedelta(minutes=1)))
+
+    assert not asks(result)
+    assert Memory.of(result.cursor).requests == 0
 
 
 def test_a_manual_dataset_has_no_sensor_unless_it_is_watched() -> None:
