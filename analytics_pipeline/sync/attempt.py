@@ -93,6 +93,7 @@ class Done:
         manifest: the store's state afterwards.
         halves: those that it looked at.
         snapshot_at: the source's state is that of this moment.
+        until: the last window holds this moment.
         gate: what the source's gate said in the snapshot; None where it proves nothing.
     """
 
@@ -101,6 +102,7 @@ class Done:
     manifest: Manifest
     halves: Mapping[Half, HalfDone]
     snapshot_at: datetime
+    until: datetime
     gate: str | None
 
     @property
@@ -138,11 +140,11 @@ class Attempt:
         """
         unique = uuid.uuid4().hex[:16]
         sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
-        before = self.store.manifest()
+        before, until = self.store.manifest(), self.until(now)
         with ExitStack() as until_committed:
             with self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
-                plans = self._plans(snapshot, now)
+                plans = self._plans(snapshot, until)
                 refuse_unfit(self.spec, plans)
                 stage = until_committed.enter_context(self._stage(sync_id, wish, plans))
                 judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
@@ -151,7 +153,7 @@ class Attempt:
             manifest = Publishing(self.spec, self.store, self.log).commit(stage, plans, reads, wish.whole)
             if isinstance(stage, ResumableStage):
                 stage.discard()
-        return Done(sync_id, before, manifest, halves, began, judge.gate())
+        return Done(sync_id, before, manifest, halves, began, until, judge.gate())
 
     def compare(self, wish: Wish, now: datetime) -> Mapping[Half, Changes]:
         """What a wish would choose, without reading or changing anything.
@@ -165,9 +167,8 @@ class Attempt:
         """
         label = f"analytics_pipeline {uuid.uuid4().hex[:16]}"
         with self._snapshot(label, wish) as snapshot:
-            plans = self._plans(snapshot, now)
+            plans = self._plans(snapshot, self.until(now))
             judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
-
             choose = self._choosing(wish, plans)
 
             def ask(half: Comparison, _failed: Event) -> tuple[Half, Changes]:
@@ -196,8 +197,8 @@ class Attempt:
             return self.store.resumable_stage(f"{self.spec.name}-whole")
         return self.store.stage(sync_id)
 
-    def _plans(self, snapshot: Snapshot, now: datetime) -> Mapping[Half, HalfPlan]:
-        source, until = str(snapshot.source), self.until(now)
+    def _plans(self, snapshot: Snapshot, until: datetime) -> Mapping[Half, HalfPlan]:
+        source = str(snapshot.source)
         return asked_at_once(
             snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until)
         )
@@ -224,12 +225,11 @@ class Attempt:
         self, wish: Wish, plans: Mapping[Half, HalfPlan], judge: Judge, stage: Stage, sync_id: str
     ) -> Mapping[Half, HalfDone]:
         """Choose and read in all halves at once; the first failure stops the others."""
-        reading = Reading(self.spec, self.log, self.tier, self.stall_timeout)
+        reading = Reading(self.spec, sync_id, self.log, self.tier, self.stall_timeout)
         steps = None
         if isinstance(stage, ResumableStage):
-            steps = Steps(reading, stage, sync_id, self.rows_per_step)
+            steps = Steps(reading, stage, self.rows_per_step)
             steps.resume()
-
         choose = self._choosing(wish, plans)
 
         def read(compared: Comparison, failed: Event) -> tuple[Half, HalfDone]:
@@ -264,7 +264,14 @@ class Attempt:
         """Do the same for each half of a wish at once, and judge both queries meanwhile."""
         failed, tables = Event(), self.store.manifest().tables
         halves = [
-            Comparison(judge.snapshot, plan, tables.get(plan.table), self.patience, partial(judge.doubts, half))
+            Comparison(
+                judge.snapshot,
+                plan,
+                tables.get(plan.table),
+                self.patience,
+                partial(judge.doubts, half),
+                partial(judge.moves, half),
+            )
             for half, plan in plans.items()
             if half in wish.halves
         ]

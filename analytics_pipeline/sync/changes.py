@@ -49,6 +49,7 @@ class Comparison:
         published: its table; None where there is none yet.
         patience: seconds to wait for the source's answer.
         doubts: tells why two reads of one snapshot might differ; it may have to wait for that.
+        moves: tells by what its rows come and go with time alone; it may have to wait, too.
         answers: fingerprints that were asked for, by question.
     """
 
@@ -57,6 +58,7 @@ class Comparison:
     published: Table | None
     patience: float
     doubts: Callable[[], Sequence[str]]
+    moves: Callable[[], Sequence[str]]
     answers: dict[object, Found] = field(default_factory=dict, repr=False, compare=False)
 
 
@@ -95,7 +97,7 @@ def first_time(half: Comparison) -> Changes:
     Raises:
         SourceError: the source could not be asked.
     """
-    found = source_fingerprints(half, (half.plan.kind,)) if half.doubts() else {}
+    found = source_fingerprints(half, (half.plan.kind,)) if half.doubts() or half.moves() else {}
     return Changes(frozenset(half.plan.bounds), found)
 
 

@@ -5,7 +5,7 @@ Belongs here: each check's rule and sentence. Does not: counting (`metadata`, `c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,7 +15,8 @@ from analytics_pipeline.sync.windows import REST
 
 if TYPE_CHECKING:  # Dagster's definitions name the checks: they need no drivers for it
     from analytics_pipeline.store import Column, Table
-    from analytics_pipeline.sync.changes import Found
+    from analytics_pipeline.sync.changes import Changes
+    from analytics_pipeline.sync.fingerprint import Fingerprint
 
 _NAMED = 10
 _LATE_INTERVALS = 2
@@ -53,33 +54,55 @@ class CheckResult:
     numbers: Mapping[str, int | float | str] = field(default_factory=dict)
 
 
-def equals_source(table: Table, found: Found, drifted: Iterable[str] = ()) -> CheckResult:
+def equals_source(table: Table, changes: Changes, *, replaced: bool) -> CheckResult:
     """Whether every partition has the rows that the source has, and none had changed without having been noticed.
 
     Args:
         table: as published.
-        found: the source's partitions, in the snapshot that the table was made from.
-        drifted: partitions that an audit found changed though their row versions were not; they are replaced by now.
+        changes: what was found in the source.
+        replaced: stale partitions were read and published in the snapshot that they were compared in.
     """
-    wrong = {
-        key: (partition.rows, found[key].rows)
-        for key, partition in table.partitions.items()
-        if key in found and partition.rows != found[key].rows
+    found, rows = changes.found, {key: partition.rows for key, partition in table.partitions.items()}
+    read = changes.stale - changes.left_out if replaced else frozenset()
+    compared = (found.keys() | changes.stale) - changes.left_out
+    wrong = [
+        _difference(key, rows.get(key), found.get(key))
+        for key in sorted(compared - read)
+        if key in changes.stale or rows.get(key) != found[key].rows
+    ]
+    lost = sorted(changes.drifted)
+    in_source = sum(
+        rows.get(key, 0) if key in read else found[key].rows for key in compared if key in found or key in read
+    )
+    numbers = {
+        "partitions_compared": len(compared),
+        "partitions_read": len(read),
+        "rows_in_source": in_source,
+        "rows_published": table.rows,
     }
-    lost = sorted(set(drifted))
-    rows = sum(fingerprint.rows for fingerprint in found.values())
-    numbers = {"partitions_compared": len(found), "rows_in_source": rows, "rows_published": table.rows}
     if wrong:
-        each = [f"{key} ({published:,} instead of {source:,} rows)" for key, (published, source) in wrong.items()]
-        text = f"{len(wrong)} partitions differ from the source: {_named(each)}."
+        text = f"{len(wrong)} partitions differ from the source: {_named(wrong)}."
     elif lost:
         text = (
             f"{len(lost)} partitions had changed without new row versions: {_named(lost)}. They were read again; use "
             f"`fingerprint: checksum` for this dataset."
         )
     else:
-        text = f"All {len(found):,} partitions that were compared have the rows of the source ({rows:,})."
+        text = (
+            f"All {len(compared):,} partitions that were looked at are as in the source ({in_source:,} rows); "
+            f"{len(read):,} of them were read anew."
+        )
     return CheckResult(Check.EQUALS_SOURCE, table.name, not wrong and not lost, "error", text, numbers)
+
+
+def _difference(key: str, published: int | None, found: Fingerprint | None) -> str:
+    if published is None:
+        return f"{key} (not published yet)"
+    if found is None:
+        return f"{key} (its queries, columns or windows are others now)"
+    if published != found.rows:
+        return f"{key} ({published:,} instead of {found.rows:,} rows)"
+    return f"{key} (other values in {published:,} rows)"
 
 
 def rows_in_rest(table: Table) -> CheckResult:
@@ -94,10 +117,22 @@ def rows_in_rest(table: Table) -> CheckResult:
     return CheckResult(Check.ROWS_IN_REST, table.name, rows == 0, "warn", text, {"rows": rows})
 
 
-def unique_keys(table: Table, columns: Sequence[str]) -> CheckResult:
-    """The declared key is unique: a commit that broke it would have been refused."""
-    text = f"No two of {table.rows:,} rows share {', '.join(columns)}."
-    return CheckResult(Check.UNIQUE_KEYS, table.name, True, "error", text, {"rows": table.rows})  # noqa: FBT003
+def unique_keys(table: Table, columns: Sequence[str], checked: object) -> CheckResult:
+    """Whether the declared key is unique: a commit that broke it would have been refused.
+
+    Args:
+        table: as published.
+        columns: of the key that the spec declares.
+        checked: columns of the key that the last commit was checked for.
+    """
+    passed = checked == list(columns)
+    key = ", ".join(columns)
+    text = (
+        f"No two of {table.rows:,} rows share {key}."
+        if passed
+        else f"Whether rows share {key} is not known: the key was declared after the last commit. Refresh the dataset."
+    )
+    return CheckResult(Check.UNIQUE_KEYS, table.name, passed, "error", text, {"rows": table.rows})
 
 
 def schema_unchanged(table: str, before: Sequence[Column] | None, after: Sequence[Column]) -> CheckResult:

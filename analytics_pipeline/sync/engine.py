@@ -29,7 +29,7 @@ from analytics_pipeline.sync.plan import checked_keys
 from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.reading import Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.status import State, read_status, syncing, verified_again, write_status
+from analytics_pipeline.sync.status import DatasetStatus, State, read_status, syncing, verified_again, write_status
 from analytics_pipeline.sync.steps import ROWS_PER_STEP
 
 GATE_SECONDS = 5.0
@@ -151,9 +151,13 @@ class SyncJob:
         asked_at = datetime.now(UTC)
         said = source_gate_of(self.url, patience, self.log)
         until = self._attempt().until(now or asked_at)
-        if said is None or gate_of(said, self.spec, self.store.manifest(), until) != status.gate:
+        if said is None or gate_of(said, self.url, self.spec, self.store.manifest(), until) != status.gate:
             return False
-        verified_again(self.store, self.spec, status, asked_at)
+        try:
+            verified_again(self.store, self.spec, status, asked_at)
+        except OSError as error:
+            self.log(f"{self.spec.name}: its status could not be written, so a refresh has to compare. {error}")
+            return False
         return True
 
     def check(self, *, now: datetime | None = None) -> Sequence[CheckResult]:
@@ -171,7 +175,7 @@ class SyncJob:
             found = dict(self._attempt().compare(Wish(frozenset(Half), changed, streams=Streams.WHEN_NEEDED), moment))
         verified = read_status(self.store, self.spec).last_verified
         in_time = checks.verified_in_time(self.spec.view, verified, self.spec.refresh_interval_minutes, moment)
-        return [*checks_of(self.spec, manifest, found, manifest), in_time]
+        return [*checks_of(self.spec, manifest, found, manifest, read=frozenset()), in_time]
 
     def _attempt(self) -> Attempt:
         return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step)
@@ -180,8 +184,7 @@ class SyncJob:
         with writing(self.store.root), self.store.exclusive(self.spec.name, self.log):
             with syncing(self.store, self.spec, self.run_id) as before:
                 done = self._attempts(wish, now)
-            until = self._attempt().until(now or done.snapshot_at)
-            write_status(self.store, self.spec, status_after(self.spec, before, done, until, self.run_id))
+            self._tell(status_after(self.spec, self.url, before, done, self.run_id))
         self._sweep()
         return outcome_of(self.spec, done)
 
@@ -231,6 +234,13 @@ class SyncJob:
             self.log(f"{half.plan.table}: its spec or its columns changed, so all partitions are replaced.")
             return first_time(half)
         return Changes(keys | changed_rest(half))
+
+    def _tell(self, status: DatasetStatus) -> None:
+        """Write the status; what goes wrong with it is no failure of the sync, which is published by now."""
+        try:
+            write_status(self.store, self.spec, status)
+        except OSError as error:
+            self.log(f"{self.spec.name} is synced, but its status could not be written. {error}")
 
     def _sweep(self) -> None:
         """Tidy up; what goes wrong with it is no failure of the sync, which is published by now."""

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
+from importlib.metadata import version
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from analytics_pipeline.errors import SourceError
@@ -27,10 +29,13 @@ from analytics_pipeline.sync.postgres.failures import source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import connect
 from analytics_pipeline.sync.spec import SplitSyncSpec
+from analytics_pipeline.sync.status import content_of
 
+_NO_IDENTITY = {"password", "sslpassword", "application_name"}
 _QUESTION = """
 SELECT pg_current_snapshot()::text, s.system_identifier::text, c.timeline_id::text, c.checkpoint_lsn::text,
-       extract(epoch FROM pg_postmaster_start_time())::text, d.oid::text, pg_is_in_recovery()::text
+       extract(epoch FROM pg_postmaster_start_time())::text, d.oid::text, pg_is_in_recovery()::text,
+       session_user::text, current_user::text, current_schemas(true)::text
 FROM pg_control_system() AS s, pg_control_checkpoint() AS c,
      (SELECT oid FROM pg_database WHERE datname = current_database()) AS d
 """
@@ -77,11 +82,12 @@ def source_gate_of(url: SecretStr, patience: float, log: Callable[[str], None]) 
     return None
 
 
-def gate_of(source: str, spec: SplitSyncSpec, manifest: Manifest, now: datetime) -> str:
+def gate_of(source: str, url: SecretStr, spec: SplitSyncSpec, manifest: Manifest, now: datetime) -> str:
     """All that must be the same for nothing to have changed: the source's gate, the spec, the last window, the store.
 
     Args:
         source: what `source_gate` gave.
+        url: of the source; its options may decide which rows a role sees.
         spec: of the dataset.
         manifest: what is published; of it only what was read from the source counts.
         now: a new window opens with time, and rows of the future become rows of it.
@@ -89,18 +95,17 @@ def gate_of(source: str, spec: SplitSyncSpec, manifest: Manifest, now: datetime)
     windows = spec.windows(now)
     parts = [
         source,
+        _without_secrets(url),
         spec.model_dump_json(),
+        version("analytics_pipeline"),
         str(normalize.VERSION),
         derived_version(spec),
         windows[-1].key if windows else "",
-        *_content(manifest, spec),
+        *content_of(manifest, published_tables(spec)),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _content(manifest: Manifest, spec: SplitSyncSpec) -> Iterable[str]:
-    """Which sync wrote each partition: the same after a compaction, not after a restore."""
-    for name in published_tables(spec):
-        table = manifest.tables.get(name)
-        for partition in table.partitions.values() if table else ():
-            yield f"{name}:{partition.key}:{partition.sync_id}:{partition.fingerprint}"
+def _without_secrets(url: SecretStr) -> str:
+    given = conninfo_to_dict(url.get_secret_value()).items()
+    return json.dumps(sorted((key, str(value)) for key, value in given if key not in _NO_IDENTITY))

@@ -51,9 +51,13 @@ class Judge:
             raise
 
     def doubts(self, half: Half) -> Sequence[str]:
-        """Why two reads of one snapshot might differ; each connection of it has a now() of its own."""
+        """Why two reads of one snapshot, at one moment, might differ."""
         traits = self._judged.result()[0][half]
-        return (*traits.volatile, *traits.ordered_cut, *traits.time_dependent)
+        return (*traits.volatile, *traits.ordered_cut)
+
+    def moves(self, half: Half) -> Sequence[str]:
+        """By what rows come and go with time alone; each connection of a snapshot has a now() of its own."""
+        return self._judged.result()[0][half].time_dependent
 
     def gate(self) -> str | None:
         """What the source's gate said in the snapshot; None where it proves nothing."""
@@ -71,6 +75,7 @@ class Judge:
         except psycopg.errors.InsufficientPrivilege:
             self.log(
                 f"{self.spec.name}: this role may not read pg_control_system(), so that every refresh has to compare "
-                f"fingerprints. Grant it (pg_monitor), and a source that nobody wrote to costs nothing."
+                f"fingerprints. GRANT EXECUTE ON FUNCTION pg_control_system(), pg_control_checkpoint() to it, and a "
+                f"source that nobody wrote to costs nothing."
             )
             return None

@@ -17,8 +17,9 @@ from analytics_pipeline.sync.changes import Changes, Comparison, Found, source_f
 from analytics_pipeline.sync.connections import Stopped
 from analytics_pipeline.sync.plan import KEY, HalfPlan
 from analytics_pipeline.sync.postgres.sql import column, subselect
+from analytics_pipeline.sync.postgres.types import ColumnRule
 from analytics_pipeline.sync.reading import Log
-from analytics_pipeline.sync.spec import Half
+from analytics_pipeline.sync.spec import FingerprintKind, Half
 from analytics_pipeline.sync.windows import REST
 
 _Kept = tuple[HalfPlan, frozenset[str]]
@@ -70,7 +71,9 @@ class RowLimit:
         dataset, records = self._records.result()
         if records >= dataset.bounds.keys():
             return half.plan, self._fitting(half.plan, _counted(half))
-        plan = replace(half.plan, query=_of_records(half.plan, dataset, records))
+        checksum = {FingerprintKind.CHECKSUM: half.plan.hashes[FingerprintKind.CHECKSUM]}
+        # A row version does not tell that a record came or went, and the result with it.
+        plan = replace(half.plan, query=_of_records(half.plan, dataset, records), hashes=checksum)
         return plan, self._fitting(plan, _counted(replace(half, plan=plan))) & records
 
     def _within(
@@ -80,7 +83,7 @@ class RowLimit:
         limited = replace(half, plan=plan)
         wanted = choose(limited)
         left_out = frozenset(plan.bounds) - keys
-        whole = plan.is_other_than(half.published)
+        whole = wanted.stale >= plan.bounds.keys()
         looked_at = wanted.stale | wanted.found.keys()
         emptied = {key for key in left_out & looked_at if whole or _is_there(half.published, key)}
         if left_out:
@@ -118,10 +121,14 @@ def _is_there(published: Table | None, key: str) -> bool:
 
 def _of_records(results: HalfPlan, dataset: HalfPlan, records: frozenset[str]) -> str:
     """The results of the records in some partitions."""
-    theirs, mine = (column(_key_of(plan)) for plan in (dataset, results))
-    kept = f"SELECT {theirs} FROM {subselect(dataset.query)} WHERE {dataset.selecting(records) or 'true'}"
-    return f"SELECT * FROM {subselect(results.query)} WHERE {mine} IN ({kept})"
+    theirs, mine = (_key_of(plan) for plan in (dataset, results))
+    if theirs.source_type == mine.source_type:
+        theirs_sql, mine_sql = column(theirs.name), column(mine.name)
+    else:
+        theirs_sql, mine_sql = theirs.expression, mine.expression  # of one type in the store, by which they join there
+    kept = f"SELECT {theirs_sql} FROM {subselect(dataset.query)} WHERE {dataset.selecting(records) or 'true'}"
+    return f"SELECT * FROM {subselect(results.query)} WHERE {mine_sql} IN ({kept})"
 
 
-def _key_of(plan: HalfPlan) -> str:
-    return next(name for name, target in plan.names.items() if target == KEY)
+def _key_of(plan: HalfPlan) -> ColumnRule:
+    return next(rule for rule in plan.rules if plan.names[rule.name] == KEY)

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from pydantic import SecretStr
+
 from analytics_pipeline.store import Manifest
 from analytics_pipeline.sync import checks
 from analytics_pipeline.sync.attempt import Done
@@ -16,12 +18,14 @@ from analytics_pipeline.sync.changes import Changes
 from analytics_pipeline.sync.checks import CheckResult
 from analytics_pipeline.sync.gate import gate_of
 from analytics_pipeline.sync.metadata import stored_figures
+from analytics_pipeline.sync.publishing import CHECKED_KEY
 from analytics_pipeline.sync.reading import HalfOutcome
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.status import (
     DatasetStatus,
     State,
     SyncType,
+    digest_of,
     is_truncated,
     published_rows,
     published_watermarks,
@@ -51,12 +55,23 @@ def outcome_of(spec: SplitSyncSpec, done: Done) -> SyncOutcome:
         done.sync_id,
         done.manifest,
         {read.plan.half: read.outcome for read in done.reads},
-        checks_of(spec, done.manifest, {half: each.changes for half, each in done.halves.items()}, done.before),
+        checks_of(
+            spec,
+            done.manifest,
+            {half: each.changes for half, each in done.halves.items()},
+            done.before,
+            read=frozenset(read.plan.half for read in done.reads),
+        ),
     )
 
 
 def checks_of(
-    spec: SplitSyncSpec, manifest: Manifest, found: Mapping[Half, Changes], before: Manifest
+    spec: SplitSyncSpec,
+    manifest: Manifest,
+    found: Mapping[Half, Changes],
+    before: Manifest,
+    *,
+    read: frozenset[Half] = frozenset(),
 ) -> Sequence[CheckResult]:
     """The checks of a dataset that the store can answer.
 
@@ -65,6 +80,7 @@ def checks_of(
         manifest: as it is published.
         found: what was compared with the source.
         before: the version before, for changes of columns.
+        read: halves of which the stale partitions were replaced; of the others they still differ.
     """
     results: list[CheckResult] = []
     for half in Half:
@@ -72,10 +88,12 @@ def checks_of(
         if table is None:
             continue
         if half in found:
-            results.append(checks.equals_source(table, found[half].found, found[half].drifted))
+            results.append(checks.equals_source(table, found[half], replaced=half in read))
         results.append(checks.rows_in_rest(table))
         if spec.primary_key.get(half):
-            results.append(checks.unique_keys(table, spec.primary_key[half]))
+            metadata = manifest.metadata.get(table.name)
+            checked = metadata.value.get(CHECKED_KEY) if metadata else None
+            results.append(checks.unique_keys(table, spec.primary_key[half], checked))
         earlier = before.tables.get(table.name)
         results.append(checks.schema_unchanged(table.name, earlier.columns if earlier else None, table.columns))
     figures = stored_figures(manifest, spec)
@@ -86,18 +104,18 @@ def checks_of(
 
 
 def status_after(
-    spec: SplitSyncSpec, before: DatasetStatus, done: Done, now: datetime, run_id: str | None
+    spec: SplitSyncSpec, url: SecretStr, before: DatasetStatus, done: Done, run_id: str | None
 ) -> DatasetStatus:
     """The status of a dataset after a sync that succeeded.
 
     Args:
         spec: of the dataset.
+        url: of its source.
         before: the status when it began.
         done: the sync.
-        now: the moment that the last window holds.
         run_id: of the Dagster run.
     """
-    whole = all(half in done.halves and _is_compared(done, half) for half in Half)
+    whole = all(half in done.halves and _is_compared(done, half) for half in Half) and _is_undisturbed(spec, done)
     status = replace(
         before,
         state=State.READY,
@@ -108,7 +126,8 @@ def status_after(
         watermarks=published_watermarks(done.manifest, spec),
         truncated=is_truncated(done.manifest, spec),
         last_verified=done.snapshot_at if whole else before.last_verified,
-        gate=gate_of(done.gate, spec, done.manifest, now) if whole and done.gate else None,
+        gate=gate_of(done.gate, url, spec, done.manifest, done.until) if whole and done.gate else None,
+        content=digest_of(done.manifest, spec),
     )
     if not done.reads:
         return status
@@ -127,6 +146,22 @@ def _is_compared(done: Done, half: Half) -> bool:
     """Whether all partitions of a half were compared with the source, or read from it."""
     changes, bounds = done.halves[half].changes, done.halves[half].plan.bounds
     return set(bounds) <= changes.found.keys() | changes.stale | changes.left_out
+
+
+def _is_undisturbed(spec: SplitSyncSpec, done: Done) -> bool:
+    """Whether what this sync left alone is still what it was compared with: nobody restored or reset it meanwhile."""
+    own = {read.plan.table: {partition.key for partition in read.partitions} for read in done.reads}
+
+    def others(manifest: Manifest) -> set[str]:
+        return {
+            f"{name}:{key}:{partition.sync_id}:{partition.fingerprint}"
+            for name in map(spec.table, Half)
+            if name in manifest.tables
+            for key, partition in manifest.tables[name].partitions.items()
+            if key not in own.get(name, ())
+        }
+
+    return others(done.before) >= others(done.manifest)
 
 
 def _narrow(done: Done) -> str:

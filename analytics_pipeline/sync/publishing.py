@@ -25,6 +25,9 @@ from analytics_pipeline.sync.windows import REST
 _EXAMPLES = 3
 _TIME, _WATERMARK = "incremental_column", "watermark"
 
+CHECKED_KEY = "primary_key"
+"""In a table's metadata: the key that was found unique at its last commit."""
+
 
 @dataclass(frozen=True)
 class Publishing:
@@ -73,19 +76,28 @@ class Publishing:
             for plan in plans.values()
         }
         with self.store.preview(stage, Change(tables, [joined_view(self.spec, None)])) as preview:
-            for read in reads:
-                refuse_duplicates(preview, read.plan, self.spec.primary_key.get(read.plan.half, ()))
+            keys = {plan.table: self._checked_key(preview, plan, plan.table in fresh) for plan in plans.values()}
             figures = dataset_figures(preview, self.spec, times[dataset.table] or KEY)
             views = [figures.view] if self._is_complete(preview.following) else []  # or it would not know the records
             metadata = dict(figures.metadata)
             for plan in plans.values():
                 if plan.table in metadata:
                     mark = watermark(preview, plan) if plan.table in fresh else _kept(current, plan.table, _WATERMARK)
-                    metadata[plan.table] = {**metadata[plan.table], _TIME: times[plan.table], _WATERMARK: mark}
+                    own = {_TIME: times[plan.table], _WATERMARK: mark, CHECKED_KEY: keys[plan.table]}
+                    metadata[plan.table] = {**metadata[plan.table], **own}
         if figures.doubled_keys and tables:
             self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")
         change = Change(tables, views, metadata)
         return self.store.commit(stage, self._with_derived(stage, change) if views else change)
+
+    def _checked_key(self, preview: Preview, plan: HalfPlan, read: bool) -> list[str] | None:  # noqa: FBT001
+        """The key of a table that is unique, as its spec declares it; None where it declares none."""
+        declared = _declared(self.spec, plan.half)
+        checked = _kept_value(preview.published, plan.table, CHECKED_KEY)
+        if not read and (checked == declared or plan.is_other_than(preview.published.tables.get(plan.table))):
+            return [str(column) for column in checked] if isinstance(checked, list) else None
+        refuse_duplicates(preview, plan, declared or ())
+        return declared
 
     def _with_derived(self, stage: Stage, change: Change) -> Change:
         """The change with what follows from the rows, so that nobody sees one without the other."""
@@ -102,7 +114,9 @@ class Publishing:
         derivation = derivation_of(self.spec)
         if derivation is not None and not derivation.is_current(self.store, joined_view(self.spec, None)):
             return False
-        return spec_is_published(manifest, self.spec)
+        return spec_is_published(manifest, self.spec) and all(
+            _declared(self.spec, half) == _kept_value(manifest, self.spec.table(half), CHECKED_KEY) for half in Half
+        )
 
     def _is_complete(self, manifest: Manifest) -> bool:
         return all(self.spec.table(half) in manifest.tables for half in Half)
@@ -116,9 +130,17 @@ def spec_is_published(manifest: Manifest, spec: SplitSyncSpec) -> bool:
 
 def _kept(published: Manifest, table: str, key: str) -> str | None:
     """What the last read of a table said: by now its spec may give its columns other names."""
-    metadata = published.metadata.get(table)
-    value = metadata.value.get(key) if metadata else None
+    value = _kept_value(published, table, key)
     return None if value is None else str(value)
+
+
+def _kept_value(published: Manifest, table: str, key: str) -> object:
+    metadata = published.metadata.get(table)
+    return metadata.value.get(key) if metadata else None
+
+
+def _declared(spec: SplitSyncSpec, half: Half) -> list[str] | None:
+    return list(spec.primary_key.get(half, ())) or None
 
 
 def watermark(preview: Preview, plan: HalfPlan) -> str | None:

@@ -72,12 +72,14 @@ class Reading:
 
     Args:
         spec: of the dataset.
+        sync_id: of the sync; partitions carry it.
         log: gets a line for progress, notices and fallbacks.
         tier: read in this way and no other; None for the fastest that works.
         stall_timeout: seconds without any row after which a read is given up.
     """
 
     spec: SplitSyncSpec
+    sync_id: str
     log: Log
     tier: Tier | None
     stall_timeout: float
@@ -119,7 +121,7 @@ class Reading:
                 files=tuple(files.get(key, ())),
                 fingerprint=str(router.fingerprint(key)) if key in wanted else None,
                 spec_hash=plan.spec_hash,
-                sync_id=stage.sync_id,
+                sync_id=self.sync_id,
                 synced_at=datetime.now(UTC),
             )
             for key in plan.bounds
@@ -133,7 +135,7 @@ class Reading:
             tier=rows.tier,
         )
         self.log(f"{plan.table}: {outcome.rows:,} rows in {outcome.seconds:.1f} s by {outcome.tier.value}")
-        return HalfRead(plan, partitions, keys >= set(plan.bounds), outcome)
+        return HalfRead(plan, partitions, keys >= plan.bounds.keys(), outcome)
 
     def _request(self, plan: HalfPlan, keys: frozenset[str]) -> ReadRequest:
         return ReadRequest(
@@ -180,14 +182,16 @@ class _Progress:
 
 
 def _refuse_unstable(half: Comparison, changes: Changes, router: Router) -> None:
-    """Within one snapshot a query that gives two answers would be stale for ever."""
-    wrong = [
-        key
-        for key in half.plan.bounds
-        if key in changes.stale and key in changes.found and not changes.found[key].is_in(str(router.fingerprint(key)))
-    ]
-    if wrong:
-        raise UnstableQuery(half.plan.table, wrong, half.doubts())
+    """Within one snapshot a query that gives two answers would be stale for ever.
+
+    Not so one whose rows come and go with time, as behind `now() - interval '7 days'`: there the number of rows moves,
+    and what was read is what was there at the moment of the read.
+    """
+    read = {key: router.fingerprint(key) for key in half.plan.bounds if key in changes.stale and key in changes.found}
+    wrong = [key for key, fingerprint in read.items() if not changes.found[key].is_in(str(fingerprint))]
+    aged = [key for key in wrong if changes.found[key].rows != read[key].rows]
+    if wrong and not (wrong == aged and half.moves() and not half.doubts()):
+        raise UnstableQuery(half.plan.table, wrong, [*half.doubts(), *half.moves()])
 
 
 def _refuse_others(table: str, found: Iterable[str], wanted: frozenset[str]) -> None:

@@ -5,22 +5,27 @@ Belongs here: the commit that does so; it changes no row. Does not: reading (`en
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from analytics_pipeline.errors import PartitionsMoved
 from analytics_pipeline.store import Change, Manifest, Store, Table, TableChange
+from analytics_pipeline.sync.reading import Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+
+logger = logging.getLogger(__name__)
 
 FORGOTTEN = "forgotten"
 """A fingerprint that no content of a source has. Not None: that means left out by the limit of rows."""
 
 _ATTEMPTS = 10
-"""Each further one takes a compaction or a sync that was faster."""
+"""Each further one takes a compaction that was faster."""
 
 
-def forget_fingerprints(store: Store, spec: SplitSyncSpec) -> Sequence[str]:
+def forget_fingerprints(store: Store, spec: SplitSyncSpec, log: Log = logger.info) -> Sequence[str]:
     """Make every published partition of a dataset differ from its source, in a commit that changes no row.
 
     Partitions that the limit of rows left out stay as they are.
@@ -28,6 +33,7 @@ def forget_fingerprints(store: Store, spec: SplitSyncSpec) -> Sequence[str]:
     Args:
         store: where the dataset is published.
         spec: of the dataset.
+        log: told if this waits for a sync of the dataset.
 
     Returns:
         The tables of which something is published.
@@ -36,12 +42,11 @@ def forget_fingerprints(store: Store, spec: SplitSyncSpec) -> Sequence[str]:
         PartitionsMoved: others changed them again and again; nothing has changed.
         StoreError: the store refused the commit.
     """
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return _forget(store, spec)
-        except PartitionsMoved:
-            continue
-    return _forget(store, spec)
+    with store.exclusive(spec.name, log):
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(PartitionsMoved):
+                return _forget(store, spec)
+        return _forget(store, spec)
 
 
 def _forget(store: Store, spec: SplitSyncSpec) -> Sequence[str]:

@@ -9,11 +9,12 @@ It can be lost at any time: what is published tells the rest.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -66,6 +67,7 @@ class DatasetStatus:
         rows: published rows of each table, and of the view.
         watermarks: of each table, the greatest value of its incremental column; None where there is no row.
         gate: what the source's gate said at `last_verified`; see `gate`.
+        content: a digest of what was published then; another one tells that somebody else published since.
     """
 
     dataset: str
@@ -82,6 +84,7 @@ class DatasetStatus:
     rows: Mapping[str, int] = field(default_factory=dict)
     watermarks: Mapping[str, str | None] = field(default_factory=dict)
     gate: str | None = field(default=None, repr=False)
+    content: str | None = field(default=None, repr=False)
 
 
 def read_status(store: Store, spec: SplitSyncSpec) -> DatasetStatus:
@@ -92,9 +95,12 @@ def read_status(store: Store, spec: SplitSyncSpec) -> DatasetStatus:
         spec: of the dataset.
     """
     written = _written(_file(store, spec))
+    manifest = store.manifest()
     if written is not None and written.state is State.READY:
-        return written
-    status = _with_published(written or DatasetStatus(spec.name), store.manifest(), spec)
+        return (
+            written if written.content == digest_of(manifest, spec) else _published_by_others(written, manifest, spec)
+        )
+    status = _with_published(written or DatasetStatus(spec.name), manifest, spec)
     if written is None:
         return replace(status, state=State.READY if status.last_sync else State.NOT_SYNCED)
     heartbeat = status.heartbeat  # after a clock was set back, one of the future is of a sync before that
@@ -135,7 +141,8 @@ def syncing(store: Store, spec: SplitSyncSpec, run_id: str | None) -> Iterator[D
 
     def beat() -> None:
         while True:
-            write_status(store, spec, replace(begun, heartbeat=datetime.now(UTC)))
+            with suppress(OSError):  # of a disk that is full now and may not be in five seconds
+                write_status(store, spec, replace(begun, heartbeat=datetime.now(UTC)))
             if ended.wait(HEARTBEAT_SECONDS):
                 return
 
@@ -176,6 +183,32 @@ def _written(path: Path) -> DatasetStatus | None:
         return None
 
 
+def content_of(manifest: Manifest, tables: Iterable[str]) -> Iterator[str]:
+    """Which sync wrote each partition: the same after a compaction, not after a restore."""
+    for name in tables:
+        table = manifest.tables.get(name)
+        for partition in table.partitions.values() if table else ():
+            yield f"{name}:{partition.key}:{partition.sync_id}:{partition.fingerprint}"
+
+
+def digest_of(manifest: Manifest, spec: SplitSyncSpec) -> str:
+    """What is published of a dataset, by the syncs that wrote it: the same after a compaction, not after a restore."""
+    return hashlib.sha256("\n".join(content_of(manifest, map(spec.table, Half))).encode()).hexdigest()[:16]
+
+
+def _published_by_others(status: DatasetStatus, manifest: Manifest, spec: SplitSyncSpec) -> DatasetStatus:
+    """A status after a restore or a reset: nobody has compared with the source what is there now."""
+    return replace(
+        status,
+        state=State.READY if any(spec.table(half) in manifest.tables for half in Half) else State.NOT_SYNCED,
+        rows=published_rows(manifest, spec),
+        watermarks=published_watermarks(manifest, spec),
+        truncated=is_truncated(manifest, spec),
+        last_verified=None,
+        gate=None,
+    )
+
+
 def _with_published(status: DatasetStatus, manifest: Manifest, spec: SplitSyncSpec) -> DatasetStatus:
     """A status with what the store itself tells of a later commit, by a sync that died before it could tell of it."""
     tables = [manifest.tables[name] for name in map(spec.table, Half) if name in manifest.tables]
@@ -194,6 +227,7 @@ def _with_published(status: DatasetStatus, manifest: Manifest, spec: SplitSyncSp
         incremental_rows=status.incremental_rows if is_full else net,
         rows=published_rows(manifest, spec),
         watermarks=published_watermarks(manifest, spec),
+        truncated=is_truncated(manifest, spec),
     )
 
 
@@ -207,7 +241,8 @@ def published_rows(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]
 def is_truncated(manifest: Manifest, spec: SplitSyncSpec) -> bool:
     """Whether partitions of a dataset are left out by its limit of rows."""
     tables = [manifest.tables[name] for name in map(spec.table, Half) if name in manifest.tables]
-    return any(partition.fingerprint is None for table in tables for partition in table.partitions.values())
+    partitions = [partition for table in tables for partition in table.partitions.values()]
+    return any(partition.fingerprint is None and not partition.files for partition in partitions)
 
 
 def published_watermarks(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, str | None]:

@@ -34,13 +34,11 @@ class Steps:
     Args:
         reading: reads a step.
         stage: holds the files and the note.
-        sync_id: of this sync; finished partitions take it over.
         rows_per_step: as PostgreSQL estimates them.
     """
 
     reading: Reading
     stage: ResumableStage
-    sync_id: str
     rows_per_step: int
     _finished: list[_Finished] = field(default_factory=list, repr=False)
     _guard: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
@@ -80,7 +78,7 @@ class Steps:
             reads.append(self.reading.half(half, replace(changes, stale=keys), self.stage, failed))
             done |= {partition.key: partition for partition in reads[-1].partitions}
             self._note(half.plan.table, reads[-1].partitions)
-        partitions = [replace(done[key], sync_id=self.sync_id) for key in half.plan.bounds]
+        partitions = [replace(done[key], sync_id=self.reading.sync_id) for key in half.plan.bounds]
         return HalfRead(half.plan, partitions, True, _summed(reads, partitions))  # noqa: FBT003 - every partition is here
 
     def _still_equal(self, half: Comparison) -> Mapping[str, Partition]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -179,3 +180,20 @@ def test_rows_that_share_a_declared_key_stop_the_commit(postgres_url: str, store
     assert content(store) == before
     execute(postgres_url, "DELETE FROM records WHERE model LIKE '%again'")
     assert [check.passed for check in job.refresh(now=NOW).checks if check.name is Check.UNIQUE_KEYS] == [True]
+
+
+def test_rows_that_age_out_of_a_rolling_window_stop_no_sync(postgres_url: str, store: Store) -> None:
+    """Each connection has a now() of its own, so that rows leave between the fingerprint and the read."""
+    execute(
+        postgres_url,
+        *PAIR,
+        "INSERT INTO records SELECT g, now() - interval '1 hour' + g * interval '1 ms', 'm' "
+        "FROM generate_series(1, 60000) g",
+    )
+    query = "SELECT * FROM records WHERE created_at > now() - interval '1 hour'"
+    day = str((datetime.now(UTC) - timedelta(days=2)).date())
+    job = job_of(store, postgres_url, spec_of(dataset_query=query, start=day))
+    for _ in range(3):
+        outcome = job.refresh()
+        assert all(check.passed for check in outcome.checks if check.name is Check.EQUALS_SOURCE)
+    assert published(store, "SELECT count(*) < 60000 FROM demo_dataset") == [(True,)]
