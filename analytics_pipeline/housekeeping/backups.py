@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 KEEP = 7
 
+_LOCK = "all_backups_of_the_store_by_the_time_of_their_making"
+"""Longer than the name of a dataset may be: a dataset's lock is another one."""
+
 _NAME = "%Y-%m-%dT%H%M%SZ"
 _OURS = re.compile(r"\d{4}-\d\d-\d\dT\d{6}Z")
 _DRAFT = re.compile(rf"\.{_OURS.pattern}-[0-9a-f]{{32}}")
@@ -56,11 +59,12 @@ def back_up(
         StoreError: the copy could not be made.
     """
     path = folder.expanduser().resolve() / f"{(now or datetime.now(UTC)).astimezone(UTC):{_NAME}}"
-    with store.exclusive("backups", log):
+    with store.exclusive(_LOCK, log):
         for draft in _named(path.parent, _DRAFT):  # of processes that died: this is the only one at work
             shutil.rmtree(draft)
         manifest = store.backup(path)
-        old = _named(path.parent, _OURS)[:-keep]
+        others = [backup for backup in _named(path.parent, _OURS) if backup != path]  # a clock may have been ahead
+        old = others[: max(0, len(others) + 1 - keep)]
         for backup in old:
             shutil.rmtree(backup)
     return BackedUp(path, manifest, old)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from pydantic import ValidationError
 
 from analytics_pipeline.components.maintenance import backup_job, backup_job_schedule
 from analytics_pipeline.errors import BackupRefused
+from analytics_pipeline.housekeeping import backups
 from analytics_pipeline.housekeeping.backups import back_up
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import Store, open_store
@@ -58,6 +61,33 @@ def test_the_newest_few_stay_and_what_is_none_of_ours_too(filled: Store, tmp_pat
     ]
     assert rows(open_store(done[-1].path)) == rows(filled)
     assert said == []
+
+
+def test_a_new_backup_stays_among_those_of_a_clock_that_was_ahead(
+    filled: Store, tmp_path: Path, said: list[str]
+) -> None:
+    """Otherwise the only one with what is there now is removed at once, for as long as the clock was ahead."""
+    folder = tmp_path / "backups"
+    for ahead in (300, 400):
+        back_up(filled, folder, said.append, keep=2, now=NIGHT + ahead * DAY)
+
+    done = back_up(filled, folder, said.append, keep=2, now=NIGHT)
+
+    assert names(folder) == [done.path.name, f"{NIGHT + 400 * DAY:%Y-%m-%dT%H%M%SZ}"]
+    assert [path.name for path in done.removed] == [f"{NIGHT + 300 * DAY:%Y-%m-%dT%H%M%SZ}"]
+    alone = back_up(filled, folder, said.append, keep=1, now=NIGHT + DAY)
+    assert names(folder) == [alone.path.name]
+
+
+def test_a_backup_does_not_wait_for_a_dataset_whatever_its_name(filled: Store, tmp_path: Path) -> None:
+    """A first sync takes hours; a dataset may be named `backups`."""
+    with ExitStack() as held:
+        for name in ("orders", "backups"):
+            held.enter_context(filled.exclusive(spec(name=name).name, pytest.fail))
+        back_up(filled, tmp_path / "backups", pytest.fail, now=NIGHT)
+
+    with pytest.raises(ValidationError):
+        spec(name=backups._LOCK)
 
 
 def test_a_backup_that_fails_removes_no_older_one(filled: Store, tmp_path: Path, said: list[str]) -> None:
