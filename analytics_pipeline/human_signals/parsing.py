@@ -23,7 +23,8 @@ _TYPES = f"""
 SELECT CASE WHEN json_valid(text) AND NOT regexp_matches(text, '{_NOT_STRICT}') THEN json_type(text) END AS type
 FROM texts
 """
-_OBJECT, _CONTAINER = (dict,), (dict, list, tuple, set)
+_OBJECT: tuple[type, ...] = (dict,)
+_CONTAINER: tuple[type, ...] = (dict, list, tuple, set)
 _OPENING = {_OBJECT: r"^\s*\{", _CONTAINER: r"^\s*[\[{(]"}
 _UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 

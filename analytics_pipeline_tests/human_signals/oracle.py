@@ -56,10 +56,9 @@ def answer(rows: Sequence[Row], columns: Iterable[str], visible: Sequence[str] |
             parsed.append((row, {}))
             continue
         signals = expanded(parsed_value(row["signals"]))
-        category = row.get("metric_category")
-        metric = metrics.setdefault(
-            row["metric_name"], _Metric(("classification" if is_blank(category) else category).lower())
-        )
+        category = row.get("metric_category") or ""
+        shown_category = "classification" if is_blank(category) else category.lower()
+        metric = metrics.setdefault(row["metric_name"], _Metric(shown_category))
         for name, value in signals.items():
             metric.kinds.setdefault(name, []).append(kind(value))
             if isinstance(value, str) and not is_blank(value):
@@ -156,7 +155,9 @@ def kind(value: Any) -> str:
         return "integer" if -(2**63) <= value < 2**63 else "number"
     if isinstance(value, float):
         return "number"
-    return {str: "string", list: "array", dict: "object"}[type(value)]
+    if isinstance(value, str):
+        return "string"
+    return "array" if isinstance(value, list) else "object"
 
 
 def common_names(metrics: Mapping[str, _Metric]) -> list[str]:

@@ -12,7 +12,8 @@ import polars as pl
 from analytics_pipeline.human_signals.derivation import CasesDerivation
 from analytics_pipeline.store import Change, JoinView, Manifest, Partition, Replace, Store, TableChange
 
-RESULTS = {
+Columns = dict[str, pl.DataType | type[pl.DataType]]
+RESULTS: Columns = {
     "dataset_id": pl.String,
     "timestamp": pl.Datetime("us"),
     "metric_name": pl.String,
@@ -20,7 +21,7 @@ RESULTS = {
     "signals": pl.String,
     "explanation": pl.String,
 }
-RECORDS = {
+RECORDS: Columns = {
     "dataset_id": pl.String,
     "timestamp": pl.Datetime("us"),
     "source_name": pl.String,

@@ -14,7 +14,7 @@ from analytics_pipeline.human_signals.schema import build_metric_schema
 from analytics_pipeline_tests.human_signals import strategies
 from analytics_pipeline_tests.human_signals.oracle import Answer, answer
 
-FRAME = {
+FRAME: dict[str, pl.DataType | type[pl.DataType]] = {
     "dataset_id": pl.String,
     "timestamp": pl.Datetime("us"),
     "metric_name": pl.String,

@@ -309,7 +309,7 @@ def test_rows_without_a_metric_are_skipped_their_case_is_not(blank: str | None) 
     cases = aggregate_cases(frame(("c", blank, '{"value": 1}'), ("d", "m", '{"value": 2}')))
     assert cases["Case_ID"].to_list() == ["c", "d"]
     assert cases.columns[-1] == "m__value"
-    assert list(build_metric_schema(frame(("c", blank, '{"value": 1}')))["metrics"]) == []
+    assert build_metric_schema(frame(("c", blank, '{"value": 1}')))["metrics"] == {}
 
 
 def test_rows_without_a_case_are_left_out() -> None:
@@ -395,7 +395,7 @@ def test_keys_that_are_numbers_and_metrics_that_are(monkeypatch: pytest.MonkeyPa
 
 def test_A11_nested_values_are_json_text_and_an_empty_column_is_text() -> None:  # noqa: N802 - a finding's id
     """Otherwise whoever turns cases into JSON fails at an object inside, and a column without a value has no type."""
-    nested = {"deep": {"list": [1, {"x": None}], "text": "é"}, "list": [[], [{}]], "nothing": None}
+    nested: dict[str, Any] = {"deep": {"list": [1, {"x": None}], "text": "é"}, "list": [[], [{}]], "nothing": None}
     cases = signals(json.dumps(nested), "{}")
     assert {str(cases.schema[name]) for name in cases.columns} == {"String", "Int64"}
     assert json.loads(cases["m__deep"][0]) == nested["deep"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,11 +49,11 @@ def with_cases(**changes: Any) -> SplitSyncSpec:
     )
 
 
-def cases(store: Store) -> list[Mapping[str, Any]]:
+def cases(store: Store) -> Sequence[Mapping[str, Any]]:
     return store.query('SELECT * FROM demo_cases ORDER BY "Case_ID"').to_dicts()
 
 
-def expected(store: Store) -> list[Mapping[str, Any]]:
+def expected(store: Store) -> Sequence[Mapping[str, Any]]:
     """The cases of the published rows, made from nothing."""
     rows = store.query("SELECT * FROM demo_data ORDER BY dataset_id, timestamp, metric_name, signals")
     return aggregate_cases(rows).sort("Case_ID").to_dicts()
