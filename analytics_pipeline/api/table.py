@@ -19,7 +19,7 @@ from analytics_pipeline.store import Column, Manifest, Parameter, Reading
 from analytics_pipeline.store.schema import identifier
 
 TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
-_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
 _COLUMNS = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $name ORDER BY column_index"
 
@@ -70,7 +70,7 @@ class Columns:
 
 def is_number(column: Column) -> bool:
     """Whether a column holds numbers, or truth values, which count as 0 and 1."""
-    return column.type in {*_INTEGERS, *_FLOATS, "BOOLEAN"} or column.type.startswith("DECIMAL")
+    return column.type in {*INTEGERS, *_FLOATS, "BOOLEAN"} or column.type.startswith("DECIMAL")
 
 
 def finite(column: Column) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analytics_pipeline.api.parameters import SortDirection
-from analytics_pipeline.api.table import TIMES, Columns, finite, is_number, microseconds
+from analytics_pipeline.api.table import INTEGERS, TIMES, Columns, finite, is_number, microseconds
 from analytics_pipeline.store import Column
 from analytics_pipeline.store.schema import identifier
 
 TIME = "timestamp"
-KEYS = ("dataset_id", "Case_ID", "metric_name", "evaluation_name")
+RECORD = "dataset_id"
+KEYS = (RECORD, "Case_ID", "metric_name", "evaluation_name")
 """Columns that tell most rows of one moment apart."""
 
 HOUR = 3_600_000_000
@@ -55,10 +56,14 @@ class Order:
         buckets: coarse ones before finer ones; whatever follows one of them compares rows that are equal in it, or
             that it only orders roughly.
         sql: all of the order, as it stands after ORDER BY.
+        roughly: the same without what only tells rows apart that are equal in every key.
+        record: the key by which rows are joined with their record, if rows are ordered by it.
     """
 
     buckets: Sequence[Bucket]
     sql: str
+    roughly: str
+    record: Column | None
 
 
 def total_order(columns: Columns, sort_by: str | None, direction: SortDirection) -> Order:
@@ -77,8 +82,11 @@ def total_order(columns: Columns, sort_by: str | None, direction: SortDirection)
         is_time = column.name.lower() == TIME
         directed.append((column, SortDirection.DESC if is_time else SortDirection.ASC))
     ordered = [bucket for column, way in directed for bucket in _buckets(column, way)]
-    ties = [identifier(column.name) for column in columns.columns]
-    return Order(list(_countable(directed)), ", ".join([*(bucket.order for bucket in ordered), *ties]))
+    roughly = ", ".join(bucket.order for bucket in ordered)
+    ties = ", ".join(identifier(column.name) for column in columns.columns)
+    record = columns.find(RECORD)
+    is_plain = record is not None and (record.type == "VARCHAR" or record.type in INTEGERS)
+    return Order(list(_countable(directed)), f"{roughly}, {ties}", roughly, record if is_plain else None)
 
 
 def _countable(directed: Sequence[tuple[Column, SortDirection]]) -> Iterator[Bucket]:

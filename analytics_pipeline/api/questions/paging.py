@@ -18,10 +18,21 @@ from typing import Any, NamedTuple, TypeAlias
 from analytics_pipeline.api.parameters import SortDirection
 from analytics_pipeline.api.questions.order import EVERYTHING, HOUR, Bucket, Order
 from analytics_pipeline.api.table import Ask, Rows
+from analytics_pipeline.store import Column
+from analytics_pipeline.store.schema import identifier
 
 FEW = 20_000
 """Rows that are sorted whole without another count."""
 
+_RECORDS = """
+WITH numbered AS MATERIALIZED (
+    SELECT {key} AS record, row_number() OVER (ORDER BY {order}) AS place FROM {rows}
+), page AS (
+    SELECT DISTINCT record FROM numbered WHERE place > {first} AND place <= {last}
+)
+SELECT record, (SELECT count(*) FROM numbered WHERE place <= {first} AND record IN (SELECT record FROM page)) AS before
+FROM page
+"""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -61,10 +72,32 @@ def span_of(page: int, size: int) -> Span:
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a page: a span of the rows that conditions leave."""
+    """A part of a page: a span of the rows that conditions leave.
+
+    Args:
+        rows: those rows.
+        span: of them.
+        size: how many they are, where buckets cut them out of more; None where nothing did.
+    """
 
     rows: Rows
     span: Span
+    size: int | None = None
+
+    def of_its_records(self, ask: Ask, record: Column, order: str) -> Piece:
+        """The same part, among the rows of the few records that it touches.
+
+        Of other records nothing needs to be read then, while sorting wide rows means to read all of them first.
+        """
+        first, last = self.span.offset, sum(self.span)
+        key = identifier(record.name)
+        sql = _RECORDS.format(key=key, order=order, rows=self.rows.sql, first=first, last=last)
+        found = ask(sql, self.rows.values)
+        keys = found["record"].to_list()
+        if not keys or None in keys:
+            return self
+        rows = self.rows.where_values(lambda *values: f"{key} IN ({', '.join(values)})", *keys)
+        return Piece(rows, Span(found["before"][0], self.span.limit))
 
 
 @dataclass(frozen=True)
@@ -89,9 +122,12 @@ class Place:
         """
         found: list[dict[str, Any]] = []
         for piece in self.pieces:
-            offset, limit = piece.span
-            sorted_rows = f"SELECT * FROM {piece.rows.sql} ORDER BY {order.sql} LIMIT {limit} OFFSET {offset}"
-            found += ask(f"SELECT {select} FROM ({sorted_rows})", piece.rows.values).to_dicts()
+            few = piece
+            if piece.size is not None and piece.size <= FEW and order.record is not None:
+                few = piece.of_its_records(ask, order.record, order.roughly)
+            offset, limit = few.span
+            sorted_rows = f"SELECT * FROM {few.rows.sql} ORDER BY {order.sql} LIMIT {limit} OFFSET {offset}"
+            found += ask(f"SELECT {select} FROM ({sorted_rows})", few.rows.values).to_dicts()
         return found
 
 
@@ -120,7 +156,7 @@ def _pieces(count: Count, rows: Rows, buckets: Sequence[Bucket], span: Span) -> 
         if size > FEW and finer:
             yield from _pieces(count, members, finer, part)
         else:
-            yield Piece(members, part)
+            yield Piece(members, part, size)
 
 
 def _runs(counted: Sequence[Counted]) -> Iterator[Sequence[Counted]]:
