@@ -152,16 +152,21 @@ def schema_unchanged(table: str, before: Sequence[Column] | None, after: Sequenc
     return CheckResult(Check.SCHEMA_UNCHANGED, table, not changes, "warn", text, {"columns": len(new)})
 
 
-def no_orphan_results(view: str, orphans: int, results: int) -> CheckResult:
+def no_orphan_results(
+    view: str, orphans: int, results: int, partitions: Mapping[str, int] | None = None
+) -> CheckResult:
     """Whether every result has its dataset row.
 
     Args:
         view: the joined one.
         orphans: results without.
         results: all of them.
+        partitions: how many of the orphans lie in which; None where that is not known.
     """
+    each = [f"{key} ({rows:,})" for key, rows in (partitions or {}).items()]
     text = (
-        f"{orphans:,} of {results:,} results have no dataset row; an inner join leaves them out of {view}."
+        f"{orphans:,} of {results:,} results have no dataset row{f': {_named(each)}' if each else ''}; an inner join "
+        f"leaves them out of {view}."
         if orphans
         else f"Each of {results:,} results has its dataset row."
     )

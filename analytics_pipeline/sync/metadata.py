@@ -98,6 +98,26 @@ def stored_figures(manifest: Manifest, spec: SplitSyncSpec) -> JsonObject | None
     return view.value if is_current else None
 
 
+def stored_orphans(manifest: Manifest, spec: SplitSyncSpec) -> Mapping[str, int]:
+    """Results without a record by partition, or by the first and last of several that are counted together.
+
+    Args:
+        manifest: one of which there are `stored_figures`.
+        spec: of the dataset.
+    """
+    kept: Mapping[str, Any] = manifest.metadata[parts_name(spec)].value
+    orphans = {content: count["orphans"] for content, count in kept["results"]["counts"].items()}
+    return {
+        _run(list(keys)): orphans[content]
+        for content, keys in grouped(manifest.tables[spec.table(Half.RESULTS)]).items()
+        if orphans[content]
+    }
+
+
+def _run(keys: Sequence[str]) -> str:
+    return keys[0] if len(keys) == 1 else f"{keys[0]} … {keys[-1]}"
+
+
 def is_counted(manifest: Manifest, spec: SplitSyncSpec) -> bool:
     """Whether the published metadata answers what the spec asks for."""
     parts = manifest.metadata.get(parts_name(spec))
