@@ -16,7 +16,7 @@ import polars as pl
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.settings import Home, find_home
 from analytics_pipeline.store.manifest import Manifest
-from analytics_pipeline.store.store import Store, create_store, open_store
+from analytics_pipeline.store.store import Store, open_for_restore, open_store
 
 Command: TypeAlias = Callable[[Store, Home, argparse.Namespace], str]
 """Runs with the arguments; returns what is printed."""
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = find_home()
         sys.stderr.write(f"Home: {home}\n")
-        store = create_store(home.store) if chosen.run is _restore else open_store(home.store)
+        store = open_for_restore(home.store) if chosen.run is _restore else open_store(home.store)
         try:
             sys.stdout.write(chosen.run(store, home, chosen))
         finally:
@@ -103,10 +103,14 @@ def _backup(store: Store, _home: Home, chosen: argparse.Namespace) -> str:
 
 
 def _restore(store: Store, _home: Home, chosen: argparse.Namespace) -> str:
-    done = store.restore(chosen.folder)
+    done = store.restore(chosen.folder, _told)
     rows = sum(table.rows for table in done.manifest.tables.values())
     text = f"Version {done.manifest.version} is {chosen.folder}: {len(done.manifest.tables)} tables, {rows:,} rows.\n"
     return text + (f"It has no {', '.join(done.gone)}, so they are gone.\n" if done.gone else "")
+
+
+def _told(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _sql(store: Store, _home: Home, chosen: argparse.Namespace) -> str:

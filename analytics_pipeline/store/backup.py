@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import BackupFailed, BackupRefused, CommitFailed, DataFileMissing
-from analytics_pipeline.store.commit import LOCK_TIMEOUT, commit_state, load_manifest, refresh_catalog
+from analytics_pipeline.store.commit import LOCK_TIMEOUT, commit_state, load_manifest, load_or_retire, refresh_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
+from analytics_pipeline.store.locks import exclusive
 from analytics_pipeline.store.manifest import Manifest, Table
 from analytics_pipeline.store.manifest_file import write_manifest
 from analytics_pipeline.store.partition import DataFile
@@ -31,7 +32,7 @@ class Restored:
 
     Args:
         manifest: the store's state afterwards.
-        gone: tables and views that it had and the backup has not.
+        gone: tables and views that it had and the backup has not; none where it could not be read.
     """
 
     manifest: Manifest
@@ -126,14 +127,17 @@ def _copy_file(source: Path, target: Path, size: int) -> None:
         raise OSError(f"{target} has {copied} bytes instead of {size}")
 
 
-def restore(layout: Layout, source: Path) -> Restored:
+def restore(layout: Layout, source: Path, log: Callable[[str], None]) -> Restored:
     """Publish a backup's whole state as the next version: readers see the state before, then all of it.
 
-    The files are copied under new names. Those of the state before stay for the grace period.
+    Nobody works on a dataset while it is published, or that would be brought up to date from another state than the
+    one it was compared with. The files are copied under new names. Those of the state before stay for the grace period,
+    also where that state cannot be read.
 
     Args:
         layout: the store.
         source: a backup, or any other store; it is only read.
+        log: told if this waits for a sync.
 
     Raises:
         BackupRefused: `source` is no store, an empty one, this store, or one of its files is damaged.
@@ -145,13 +149,14 @@ def restore(layout: Layout, source: Path) -> Restored:
     if not backup.manifests.is_dir() or not backup.newest_version():
         raise BackupRefused(str(backup.root), "is no store in which anything was published")
     state = load_manifest(backup)
-    before = load_manifest(layout)
     with open_stage(layout, f"restore-{uuid.uuid4().hex}", lock_timeout=LOCK_TIMEOUT) as stage:
         try:
             tables = {name: _copied(backup, stage, table) for name, table in state.tables.items()}
         except OSError as error:
             raise CommitFailed(str(layout.root), str(error)) from error
-        manifest = commit_state(layout, stage, replace(state, tables=tables))
+        with exclusive(layout.restore_lock, log):
+            before = load_or_retire(layout)
+            manifest = commit_state(layout, stage, replace(state, tables=tables))
     names = {*before.tables, *before.views} - {*state.tables, *state.views}
     return Restored(manifest, tuple(sorted(names)))
 

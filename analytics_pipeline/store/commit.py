@@ -21,11 +21,18 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_pipeline.errors import CommitFailed, CommitUnconfirmed, DataFileMissing, StoreUnwritable, VersionTaken
+from analytics_pipeline.errors import (
+    CommitFailed,
+    CommitUnconfirmed,
+    DataFileMissing,
+    ManifestUnreadable,
+    StoreUnwritable,
+    VersionTaken,
+)
 from analytics_pipeline.store.catalog import build_catalog, publish_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import locked
-from analytics_pipeline.store.manifest import Change, Manifest, Table
+from analytics_pipeline.store.manifest import Change, Manifest, Retired, Table
 from analytics_pipeline.store.manifest_file import read_manifest, write_manifest
 from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.stage import Stage
@@ -53,6 +60,20 @@ def load_manifest(layout: Layout) -> Manifest:
     return Manifest()
 
 
+def load_or_retire(layout: Layout) -> Manifest:
+    """The current state; where its manifest is damaged, one that lists nothing and has retired all files on the disk.
+
+    Raises:
+        StoreFormatUnknown: see `read_manifest`.
+    """
+    try:
+        return load_manifest(layout)
+    except ManifestUnreadable:
+        now, files = datetime.now(UTC), sorted(layout.tables.rglob("*.parquet"))
+        retired = [Retired(str(path.relative_to(layout.root)), path.stat().st_size, now) for path in files]
+        return Manifest(layout.newest_version(), now, retired=tuple(retired))
+
+
 def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
     """Make a change the next version of the store.
 
@@ -74,7 +95,7 @@ def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:
 
 
 def commit_state(layout: Layout, stage: Stage, state: Manifest) -> Manifest:
-    """Make another state the next version, whatever was published before.
+    """Make another state the next version, whatever was published before, and whether or not that can be read.
 
     Args:
         layout: the store.
@@ -84,12 +105,17 @@ def commit_state(layout: Layout, stage: Stage, state: Manifest) -> Manifest:
     Raises:
         StoreError: see `commit`.
     """
-    return _publish(layout, stage, lambda current: current.replaced_by(state, datetime.now(UTC)))
+    return _publish(layout, stage, lambda current: current.replaced_by(state, datetime.now(UTC)), load_or_retire)
 
 
-def _publish(layout: Layout, stage: Stage, step: Callable[[Manifest], Manifest]) -> Manifest:
+def _publish(
+    layout: Layout,
+    stage: Stage,
+    step: Callable[[Manifest], Manifest],
+    load: Callable[[Layout], Manifest] = load_manifest,
+) -> Manifest:
     with held(layout):
-        current = load_manifest(layout)
+        current = load(layout)
         following = step(current)
         changed = [table for name, table in following.tables.items() if table is not current.tables.get(name)]
         taken: list[tuple[Path, Path]] = []

@@ -54,6 +54,11 @@ class Layout:
         """Held by the one process that commits or sweeps."""
         return self.root / ".commit.lock"
 
+    @property
+    def restore_lock(self) -> Path:
+        """Held by a restore alone, and by all together that hold the lock of a dataset."""
+        return self.root / ".restore.lock"
+
     def manifest_of(self, version: int) -> Path:
         """The manifest of a version."""
         return self.manifests / f"{version:09d}.parquet"

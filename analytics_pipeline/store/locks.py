@@ -11,7 +11,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from analytics_pipeline.errors import StoreBusy, StoreUnwritable
@@ -98,22 +98,42 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def exclusive(path: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock on a file, waiting for another holder as long as it lives.
+def exclusive(path: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Hold the lock on a file alone for a `with` block, waiting for other holders as long as they live.
 
     Args:
         path: the lock file.
         log: told once for whom this waits.
+
+    Raises:
+        StoreUnwritable: see `try_lock`.
     """
-    lock = try_lock(path)
-    if lock is None:
-        log(f"Waiting for {path.read_text() or 'another process'}, which holds {path.name}.")
-        descriptor = _open(path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        _sign(descriptor)
-        lock = FileLock(descriptor)
+    return _held(path, fcntl.LOCK_EX, log)
+
+
+def shared(path: Path, log: Callable[[str], None]) -> AbstractContextManager[None]:
+    """Hold the lock on a file together with others of this kind, waiting for who holds it alone.
+
+    Args:
+        path: the lock file.
+        log: told once for whom this waits.
+
+    Raises:
+        StoreUnwritable: see `try_lock`.
+    """
+    return _held(path, fcntl.LOCK_SH, log)
+
+
+@contextmanager
+def _held(path: Path, kind: int, log: Callable[[str], None]) -> Iterator[None]:
+    lock = FileLock(descriptor := _open(path))
     try:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"Waiting for {path.read_text() or 'another process'}, which holds {path.name}.")
+            fcntl.flock(descriptor, kind)
+        _sign(descriptor)
         yield
     finally:
         lock.release()

@@ -7,6 +7,7 @@ Does not: how any of it works.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +23,7 @@ from analytics_pipeline.store.backup import Restored, back_up, restore
 from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.compaction import CompactedTable, compact
 from analytics_pipeline.store.layout import Layout
-from analytics_pipeline.store.locks import exclusive
+from analytics_pipeline.store.locks import exclusive, shared
 from analytics_pipeline.store.manifest import Change, Manifest
 from analytics_pipeline.store.merge_plan import CompactionRules
 from analytics_pipeline.store.partition import DataFile, distinct_files
@@ -32,6 +33,8 @@ from analytics_pipeline.store.schema import checked_table_name
 from analytics_pipeline.store.split import completed
 from analytics_pipeline.store.stage import ResumableStage, Stage, open_resumable_stage, open_stage
 from analytics_pipeline.store.sweep import Swept, sweep
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_GRACE = timedelta(hours=1)
 _RULES = CompactionRules()
@@ -80,9 +83,15 @@ class Store:
         """A stage that outlives its process and is taken up by the next one; see `ResumableStage`."""
         return open_resumable_stage(self.layout, name, lock_timeout=commits.LOCK_TIMEOUT)
 
-    def exclusive(self, name: str, log: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Hold a lock of this store for a `with` block, however long another process has it; says that it waits."""
-        return exclusive(self.layout.root / f".dataset-{checked_table_name(name)}.lock", log)
+    @contextmanager
+    def exclusive(self, name: str, log: Callable[[str], None]) -> Iterator[None]:
+        """Hold a lock of this store for a `with` block, however long another process has it; says that it waits.
+
+        Meanwhile nobody restores a backup.
+        """
+        own = self.layout.root / f".dataset-{checked_table_name(name)}.lock"
+        with exclusive(own, log), shared(self.layout.restore_lock, log):
+            yield
 
     def commit(self, stage: Stage, change: Change) -> Manifest:
         """Make a change the next version, all or nothing; see `commit.commit`.
@@ -131,9 +140,9 @@ class Store:
         """Copy the current version to a store of its own; see `backup.back_up`."""
         return back_up(self.layout, target)
 
-    def restore(self, source: Path) -> Restored:
+    def restore(self, source: Path, log: Callable[[str], None] = logger.info) -> Restored:
         """Publish the state of a backup in place of the current one; see `backup.restore`."""
-        return restore(self.layout, source)
+        return restore(self.layout, source, log)
 
     def sweep(self) -> Swept:
         """Remove dead stages, files past their grace, and files that no version lists."""
@@ -155,7 +164,7 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
-        """The newest version for a `with` block: its state, and queries that all see it, whatever is committed meanwhile.
+        """The newest version for a `with` block: its state, and queries that all see it, whatever is committed.
 
         Raises:
             DataFileMissing: a query met a lost file, which reopening would not bring back.
@@ -223,6 +232,17 @@ def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
     if not layout.manifests.is_dir():
         raise StoreNotFound(str(layout.root))
     return _opened(layout, grace)
+
+
+def open_for_restore(root: Path) -> Store:
+    """The store at a folder, to be restored: made where there is none yet, opened also where it cannot be read.
+
+    Raises:
+        FilesystemUnfit, StoreUnwritable: see `create_store`.
+    """
+    layout = Layout(root.expanduser().resolve())
+    layout.create()
+    return Store(layout)
 
 
 def _opened(layout: Layout, grace: timedelta) -> Store:

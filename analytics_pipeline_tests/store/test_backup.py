@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -11,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from analytics_pipeline.errors import BackupRefused, DataFileMissing
+from analytics_pipeline.errors import BackupRefused, DataFileMissing, ManifestUnreadable
 from analytics_pipeline.store import (
     Change,
     CompactionRules,
@@ -21,6 +23,7 @@ from analytics_pipeline.store import (
     create_store,
     open_store,
 )
+from analytics_pipeline.store.store import open_for_restore
 from analytics_pipeline_tests.store.scenario import change_of, facts, files_listed, files_on_disk, publish, tree
 from analytics_pipeline_tests.store.values import EVERYTHING, bits, everything, stored
 
@@ -190,6 +193,10 @@ def _lose(path: Path) -> None:
     path.unlink()
 
 
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
@@ -211,6 +218,56 @@ def test_a_damaged_backup_is_refused_whole(store: Store, tmp_path: Path, harm: C
     assert store.manifest().version == version
     assert ids(store) == [2, 100]
     assert not list(store.layout.staging.iterdir())
+
+
+@pytest.mark.parametrize("harm", [_cut, _garble, _empty])
+def test_a_store_whose_newest_manifest_is_damaged_is_restored(
+    store: Store, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """That is the hour for which the backups were made."""
+    publish_pair(store, 1, 2)
+    store.backup(tmp_path / "copy")
+    publish(store, {"facts": {"d1": facts(100)}})
+    version, files = store.manifest().version, files_on_disk(store)
+    harm(store.layout.manifest_of(version))
+    with pytest.raises(ManifestUnreadable):
+        open_store(store.root).manifest()
+    again = open_for_restore(store.root)
+    done = again.restore(tmp_path / "copy")
+    assert (done.manifest.version, done.gone) == (version + 1, ())
+    assert ids(again, "joined") == [1, 2]
+    assert ids(open_store(store.root)) == [1, 2]
+    assert files < files_on_disk(store), "readers of the version before keep theirs for the grace period"
+    store.sweep()
+    assert files_on_disk(store) == files_listed(store)
+    publish(again, {"facts": {"d2": facts(20)}})
+    assert ids(again) == [1, 20]
+
+
+def test_a_restore_waits_for_who_works_on_a_dataset_and_they_for_it(store: Store, tmp_path: Path) -> None:
+    """A sync that goes on after a restore publishes what it found out about another state."""
+    publish_pair(store, 1)
+    store.backup(tmp_path / "copy")
+    publish(store, {"facts": {"d1": facts(100)}})
+    other, waits, order = open_store(store.root), threading.Event(), []
+
+    def told(line: str) -> None:
+        assert f"process {os.getpid()}" in line
+        waits.set()
+
+    def restored() -> None:
+        other.restore(tmp_path / "copy", told)
+        order.append("restored")
+        waits.set()
+
+    with store.exclusive("demo", pytest.fail), store.exclusive("other", pytest.fail):
+        thread = threading.Thread(target=restored)
+        thread.start()
+        assert waits.wait(60)
+        order.append("worked")
+    thread.join()
+    assert order == ["worked", "restored"]
+    assert ids(store) == [1]
 
 
 def test_what_is_no_backup_is_refused(store: Store, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from analytics_pipeline.store import CompactionRules, Store, create_store
+from analytics_pipeline.store import CompactionRules, Store, create_store, open_store
 from analytics_pipeline.sync.reset import forget_fingerprints
 from analytics_pipeline.sync.spec import Half
 from analytics_pipeline.sync.status import SyncType, is_truncated, read_status
@@ -93,3 +95,32 @@ def test_a_reset_of_what_was_never_published_or_reset_before_commits_nothing(pos
     version = store.manifest().version
     forget_fingerprints(store, job.spec)
     assert store.manifest().version == version
+
+
+def test_a_reset_in_the_middle_of_a_refresh_comes_after_it(postgres_url: str, store: Store) -> None:
+    fill(postgres_url)
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    execute(postgres_url, "UPDATE records SET model = 'new' WHERE id = 3")
+    moved_on = threading.Event()
+    began: list[threading.Thread] = []
+
+    def reset() -> None:
+        forget_fingerprints(open_store(store.root), job.spec, lambda _: moved_on.set())
+        moved_on.set()
+
+    def log(line: str) -> None:
+        if "rows in" in line and not began:
+            began.append(threading.Thread(target=reset))
+            began[0].start()
+            assert moved_on.wait(60)
+
+    assert replace(job, log=log).refresh(now=NOW).halves.keys() == {Half.DATASET}
+    began[0].join()
+    assert not job.is_unchanged(now=NOW)
+    outcome = job.refresh(now=NOW)
+    for half in Half:
+        partitions = store.manifest().tables[job.spec.table(half)].partitions
+        assert outcome.halves[half].partitions.keys() == partitions.keys(), (
+            "what the refresh had read was forgotten, too"
+        )
