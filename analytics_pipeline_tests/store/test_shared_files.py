@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,23 @@ def publish_shared(store: Store) -> Manifest:
     """Commit the partitions of DAYS in one file."""
     with store.stage("shared") as stage:
         return store.commit(stage, Change([shared_change(stage)]))
+
+
+class Late(Store):
+    """Sees a store as it was, until its first attempt to commit failed; something happens there meanwhile."""
+
+    def __init__(self, store: Store, meanwhile: Callable[[], object]) -> None:
+        super().__init__(store.layout)
+        self.looks = 0
+        self._meanwhile = meanwhile
+
+    def manifest(self) -> Manifest:
+        """The state before what happens meanwhile."""
+        seen = super().manifest()
+        self.looks += 1
+        if self.looks == 1:
+            self._meanwhile()
+        return seen
 
 
 def ids(store: Store, table: str = "facts") -> list[int]:
@@ -169,23 +187,24 @@ def test_a_file_that_comes_to_be_shared_during_a_commit_is_split(store: Store) -
     """A compaction may finish between the look at the store and the commit's lock."""
     publish(store, {"facts": DAYS})
 
-    class Late(Store):
-        """Sees the store as it was, until its first attempt failed."""
-
-        looks = 0
-
-        def manifest(self) -> Manifest:
-            seen = super().manifest()
-            self.looks += 1
-            if self.looks == 1:
-                publish_shared(store)
-            return seen
-
-    late = Late(store.layout)
+    late = Late(store, lambda: publish_shared(store))
     with late.stage("late") as stage:
         late.commit(stage, Change([change_of(stage, "facts", {"d1": facts(20)})]))
     assert late.looks == 2
     assert ids(store) == [0, 1, 3, 4, 5, 20]
+
+
+@pytest.mark.parametrize("kept", [(), (30,)], ids=["emptied", "replaced"])
+def test_rows_that_another_commit_replaces_before_the_lock_are_not_brought_back(
+    store: Store, kept: tuple[int, ...]
+) -> None:
+    """The copies of the others' rows were made from a version that is no more: the commit is made again."""
+    publish_shared(store)
+    late = Late(store, lambda: publish(store, {"facts": {"d2": facts(*kept)}}))
+    with late.stage("late") as stage:
+        late.commit(stage, Change([change_of(stage, "facts", {"d1": facts(20)})]))
+    assert late.looks == 2
+    assert ids(store) == [0, 1, 20, *kept]
 
 
 def test_a_failed_commit_leaves_published_files_where_they_are(store: Store) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +21,7 @@ from analytics_pipeline.sync.gate import source_gate
 from analytics_pipeline.sync.spec import Half
 from analytics_pipeline.sync.status import State, read_status, write_status
 from analytics_pipeline_tests.sync.postgres_reading import execute
-from analytics_pipeline_tests.sync.scenario import NOW, fill, job_of, published, spec_of
+from analytics_pipeline_tests.sync.scenario import NOW, asked_of, fill, job_of, published, spec_of
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +192,33 @@ def test_a_crash_of_the_server_opens_the_gate(postgres: EmbeddedPostgres, store:
     postgres.stop("immediate")
     postgres.start()
     assert not job_of(store, postgres.url("postgres").get_secret_value()).is_unchanged(now=NOW)
+
+
+def test_a_recovery_after_a_killed_backend_opens_the_gate(postgres: EmbeddedPostgres, store: Store) -> None:
+    """As a crash, but the server's process lives on: only the position of its last checkpoint tells."""
+    url = postgres.url("postgres").get_secret_value()
+    fill(url)
+    execute(url, "ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
+    job = job_of(store, url)
+    job.refresh(now=NOW)
+    question = "SELECT pg_postmaster_start_time(), pg_current_snapshot()::text"
+    before = asked_of(url, question)
+    assert job.is_unchanged(now=NOW)
+    kill_a_backend(url)
+    assert asked_of(url, question) == before, "nothing else tells"
+    assert not job.is_unchanged(now=NOW)
+
+
+def kill_a_backend(url: str) -> None:
+    """Have a server end all sessions and recover, as it does when one of its processes dies."""
+    with psycopg.connect(url, autocommit=True) as witness, psycopg.connect(url) as victim:
+        os.kill(victim.info.backend_pid, signal.SIGKILL)
+        with suppress(psycopg.OperationalError):
+            while True:
+                witness.execute("SELECT pg_sleep(0.01)")
+    while True:
+        with suppress(psycopg.OperationalError):
+            return psycopg.connect(url).close()
 
 
 def test_a_failed_sync_keeps_the_gate_open(job: SyncJob, store: Store) -> None:

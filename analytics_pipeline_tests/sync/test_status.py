@@ -78,12 +78,23 @@ def test_a_failure_is_the_status_with_its_sentence(postgres_url: str, store: Sto
     assert (after.last_sync, after.last_verified, after.rows) == (before.last_sync, before.last_verified, before.rows)
 
 
-def test_A8_a_new_process_knows_the_status(postgres_url: str, store: Store) -> None:  # noqa: N802 - a finding's id
-    """Otherwise everything looks unsynced after a restart."""
+def tell_status(root: Path, told: Path) -> None:
+    """What another process knows of the dataset."""
+    told.write_text(repr(read_status(open_store(root), spec_of())))
+
+
+def test_A8_a_new_process_knows_the_status(postgres_url: str, store: Store, tmp_path: Path) -> None:  # noqa: N802
+    """Otherwise everything looks unsynced after a restart, or at least as if nobody knew how fresh it is."""
     fill(postgres_url)
-    job_of(store, postgres_url).refresh(now=NOW)
-    assert read_status(open_store(store.root), spec_of()) == read_status(store, spec_of())
-    assert read_status(open_store(store.root), spec_of()).state is State.READY
+    before = datetime.now(UTC)
+    replace(job_of(store, postgres_url), run_id="run-8").refresh(now=NOW)
+    known = read_status(store, spec_of())
+    assert (known.state, known.run_id, known.rows["demo_data"]) == (State.READY, "run-8", 5)
+    assert known.last_verified is not None
+    assert before <= known.last_verified <= datetime.now(UTC)
+    process = start(tell_status, store.root, tmp_path / "told")
+    process.join()
+    assert (tmp_path / "told").read_text() == repr(known)
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"dataset": "demo"}', None])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from analytics_pipeline.errors import IncompatibleColumn
@@ -65,6 +66,14 @@ def killed_rebuild(store: Store, url: str, folder: Path, step: int, **changes: A
     assert process.exitcode == -signal.SIGKILL
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def is_of_results(path: Path) -> bool:
+    return "metric" in pq.read_schema(path).names
+
+
 @pytest.mark.parametrize("changes", [{}, ROW_VERSIONS], ids=["checksum", "xmin"])
 @pytest.mark.parametrize("step", [2, 3])
 def test_a_killed_rebuild_is_resumed_and_commits_once(
@@ -96,6 +105,23 @@ def test_what_changed_meanwhile_is_read_again(postgres_url: str, store: Store, t
     assert published(store, "SELECT score, count(*) FROM demo_results GROUP BY 1 ORDER BY 1") == asked_of(
         postgres_url, "SELECT score, count(*) FROM scores GROUP BY 1 ORDER BY 1"
     )
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut], ids=["lost", "cut"])
+def test_what_a_disk_lost_meanwhile_is_read_again(
+    postgres_url: str, store: Store, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    """A power cut takes files that the note still names: the rebuild would fail at its commit, each time anew."""
+    fill_days(postgres_url)
+    killed_rebuild(store, postgres_url, tmp_path, 3)
+    day = "2024-01-03"
+    (file,) = (path for path in store.layout.staging.rglob(f"{day}-*.parquet") if is_of_results(path))
+    harm(file)
+    told: list[str] = []
+    in_steps(store, postgres_url, told.append).rebuild(now=NOW)
+    assert any("demo_results: 7 partitions" in line and "were read before" in line for line in told)
+    assert published(store, "SELECT count(*) FROM demo_results") == [(901,)]
+    assert leavings(store) == set()
 
 
 def test_a_stage_of_other_rules_is_not_used(postgres_url: str, store: Store, tmp_path: Path) -> None:
