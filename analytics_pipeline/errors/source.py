@@ -91,6 +91,13 @@ class SourceQueryInvalid(SourceError):
         super().__init__(f"{source} could not run the query: {detail}. Try it in psql and correct it.")
 
 
+class SourceConnectionRefused(SourceError):
+    """The server is there, and will not have this connection: an option of it is wrong, or the database is closed."""
+
+    def __init__(self, source: str, detail: str) -> None:
+        super().__init__(f"{source} refused the connection: {detail}. Correct the options of its connection string.")
+
+
 class SourceQueryRefused(SourceError):
     """A query that is not one plain SELECT with unique, named columns."""
 

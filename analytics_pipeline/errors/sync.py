@@ -48,6 +48,16 @@ class UnknownPartition(SyncError):
         super().__init__(f"{dataset} has no partition {key!r}: its partitions run from {first} to {last}.")
 
 
+class TooManyPartitions(SyncError):
+    """More windows lie between a dataset's start and the present than any store should have."""
+
+    def __init__(self, grain: str, start: str, until: str, most: int) -> None:
+        super().__init__(
+            f"{grain} partitions from {start} to {until} are more than {most:,}. See that this machine's clock is "
+            f"right, choose a later start, or a coarser grain under `partitions`."
+        )
+
+
 class PartitionsDisagree(SyncError):
     """Rows arrived for other partitions than were asked for."""
 

@@ -140,7 +140,8 @@ class Attempt:
         """
         unique = uuid.uuid4().hex[:16]
         sync_id, label = f"{self.spec.name}-{unique}", f"analytics_pipeline {unique}"
-        before, until = self.store.manifest(), self.until(now)
+        is_anew = wish.whole is Replace.TABLE_AND_COLUMNS  # windows of a clock that was wrong go with everything else
+        before, until = self.store.manifest(), now if is_anew else self.until(now)
         with ExitStack() as until_committed:
             with self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)

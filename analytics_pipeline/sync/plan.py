@@ -30,7 +30,7 @@ from analytics_pipeline.sync.postgres.counts import estimated_rows
 from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
 from analytics_pipeline.sync.postgres.failures import translated, url_of
 from analytics_pipeline.sync.postgres.projection import Projection, plain_projection
-from analytics_pipeline.sync.postgres.row_version import xmin_hash
+from analytics_pipeline.sync.postgres.row_version import wait_until_durable, xmin_hash
 from analytics_pipeline.sync.postgres.sql import column as q_column
 from analytics_pipeline.sync.postgres.sql import quote_identifier
 from analytics_pipeline.sync.postgres.types import ColumnRule, rule_for
@@ -215,6 +215,8 @@ def _rows_of(spec: SplitSyncSpec, half: Half, connection: psycopg.Connection) ->
     if spec.fingerprint is FingerprintKind.CHECKSUM:
         return _Rows(half, query, estimate, None, ())
     projection = plain_projection(connection, query, spec.source_table[half])
+    with translated(url_of(connection)):
+        wait_until_durable(connection, spec.source_table[half])
     version = xmin_hash(connection.info.server_version, q_column(_VERSION))
     return _Rows(half, _with_versions(projection), estimate, version, ("xmin", *projection.identity))
 

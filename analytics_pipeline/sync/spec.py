@@ -65,7 +65,17 @@ def _as_text(value: object) -> object:
 
 def _as_names(value: object) -> object:
     """One name may stand without brackets."""
-    return (value,) if isinstance(value, str) else value
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise ValueError("is a name, or a list of names; remove the key if there is none")
+    return names
+
+
+def _as_number(value: object) -> object:
+    """To Python, true is a 1; to who wrote `yes`, it is no number of rows or minutes."""
+    if isinstance(value, bool):
+        raise ValueError("is a number, not true or false")  # noqa: TRY004 - pydantic makes an error of it
+    return value
 
 
 def _of_halves(value: object) -> object:
@@ -76,6 +86,8 @@ def _of_halves(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
+SomeNames = Annotated[Names, Field(min_length=1)]
+Number = Annotated[int, BeforeValidator(_as_number)]
 
 
 class SplitSyncSpec(BaseModel):
@@ -131,17 +143,17 @@ class SplitSyncSpec(BaseModel):
     start: Annotated[str | None, BeforeValidator(_as_text)] = None
     fingerprint: FingerprintKind = FingerprintKind.CHECKSUM
     source_table: Annotated[Mapping[Half, str], BeforeValidator(_of_halves)] = Field(default_factory=dict)
-    primary_key: Annotated[Mapping[Half, Names], BeforeValidator(_of_halves)] = Field(default_factory=dict)
+    primary_key: Annotated[Mapping[Half, SomeNames], BeforeValidator(_of_halves)] = Field(default_factory=dict)
     partition_column: str | None = None
-    sync_workers: int = Field(default=2, ge=1, le=16)
-    sync_chunk_size: int = Field(default=10_000, ge=100, le=1_000_000)
-    max_sync_rows: int | None = Field(default=None, ge=1)
+    sync_workers: Number = Field(default=2, ge=1, le=16)
+    sync_chunk_size: Number = Field(default=10_000, ge=100, le=1_000_000)
+    max_sync_rows: Number | None = Field(default=None, ge=1)
     join: Literal["inner", "left"] = "inner"
-    query_timeout: int = Field(default=3600, ge=1, le=604_800)
-    refresh_interval_minutes: int = Field(default=0, ge=0, le=525_600)
+    query_timeout: Number = Field(default=3600, ge=1, le=604_800)
+    refresh_interval_minutes: Number = Field(default=0, ge=0, le=525_600)
     sync_mode: SyncMode = SyncMode.STARTUP
     watch: bool = False
-    visible_metrics: Names | None = None
+    visible_metrics: SomeNames | None = None
     filter_columns: Names = ()
     cases: bool = False
     enabled: bool = True
@@ -269,6 +281,8 @@ class SplitSyncSpec(BaseModel):
 def _without_auto_load(values: Mapping[str, object]) -> Mapping[str, object]:
     """`auto_load` in the words of `sync_mode`."""
     rest = {key: value for key, value in values.items() if key != _AUTO_LOAD}
+    if "sync_mode" in rest:
+        raise ValueError("auto_load and sync_mode say the same: remove auto_load")
     if not isinstance(values[_AUTO_LOAD], bool):
         raise ValueError("auto_load is true or false; `sync_mode: startup` says the same as true")  # noqa: TRY004
     return {"sync_mode": SyncMode.STARTUP if values[_AUTO_LOAD] else SyncMode.MANUAL} | rest

@@ -20,6 +20,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.store import Manifest, Store
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
@@ -85,6 +87,9 @@ class DatasetStatus:
     watermarks: Mapping[str, str | None] = field(default_factory=dict)
     gate: str | None = field(default=None, repr=False)
     content: str | None = field(default=None, repr=False)
+
+
+_STATUS = TypeAdapter(DatasetStatus)
 
 
 def read_status(store: Store, spec: SplitSyncSpec) -> DatasetStatus:
@@ -175,12 +180,12 @@ def _times(status: DatasetStatus) -> Mapping[str, datetime | None]:
 def _written(path: Path) -> DatasetStatus | None:
     """What the file says; None where it is missing or not ours."""
     try:
-        values = json.loads(path.read_text())
-        times = {key: datetime.fromisoformat(values[key]) if values[key] else None for key in _TIMES}
-        sync_type = SyncType(values["sync_type"]) if values["sync_type"] else None
-        return DatasetStatus(**values | times | {"state": State(values["state"]), "sync_type": sync_type})
-    except (OSError, ValueError, TypeError, KeyError):
+        status = _STATUS.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return None
+    if status.state is State.NOT_SYNCED or any(at and at.tzinfo is None for at in _times(status).values()):
+        return None
+    return status
 
 
 def content_of(manifest: Manifest, tables: Iterable[str]) -> Iterator[str]:

@@ -13,12 +13,16 @@ from enum import StrEnum
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from analytics_pipeline.errors import TooManyPartitions
+
 REST = "_rest"
 """The store-only partition of rows whose incremental column is NULL, before the start, or in the future."""
 
 WHOLE = "_all"
 """The one partition of a table without an incremental column."""
 
+MOST_WINDOWS = 200_000
+"""Hours of 22 years."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local time of the geometry's zone
 
@@ -103,12 +107,18 @@ class Geometry:
         return self.key(_midnight(self.start))
 
     def windows(self, until: datetime) -> list[Window]:
-        """All windows from the start to the one that holds `until` (an aware time)."""
+        """All windows from the start to the one that holds `until` (an aware time).
+
+        Raises:
+            TooManyPartitions: they are more than `MOST_WINDOWS`.
+        """
         zone = ZoneInfo(self.timezone)
         last = until.astimezone(zone).replace(tzinfo=None)
         local = _midnight(self.start)
-        found = []
+        found: list[Window] = []
         while local <= last:
+            if len(found) >= MOST_WINDOWS:
+                raise TooManyPartitions(self.grain.value, str(self.start), str(until.date()), MOST_WINDOWS)
             end = self.grain.following(local)
             found.append(Window(self.key(local), local, end, _in_utc(local, zone), _in_utc(end, zone)))
             local = end

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from analytics_pipeline.errors import DuplicateKeys, UnstableQuery, XminUnfit
@@ -197,3 +198,16 @@ def test_rows_that_age_out_of_a_rolling_window_stop_no_sync(postgres_url: str, s
         outcome = job.refresh()
         assert all(check.passed for check in outcome.checks if check.name is Check.EQUALS_SOURCE)
     assert published(store, "SELECT count(*) < 60000 FROM demo_dataset") == [(True,)]
+
+
+def test_row_versions_wait_until_a_crash_cannot_give_their_numbers_to_others(postgres_url: str, store: Store) -> None:
+    """A transaction that did not wait for the disk is lost in a crash, and its number is used again."""
+    fill(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as writer:
+        writer.execute("SET synchronous_commit = off")
+        writer.execute("INSERT INTO records VALUES (9, '2024-01-09', 'late')")
+        (written,) = writer.execute("SELECT pg_current_wal_insert_lsn()::text").fetchone() or ()
+        job_of(store, postgres_url, spec_of(**ROW_VERSIONS)).refresh(now=NOW)
+        (durable,) = writer.execute("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", [written]).fetchone() or ()
+    assert durable
+    assert published(store, "SELECT count(*) FROM demo_dataset WHERE dataset_id = 9") == [(1,)]

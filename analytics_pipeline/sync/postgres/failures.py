@@ -24,6 +24,7 @@ from analytics_pipeline.errors import (
     SourceAuthenticationFailed,
     SourceBusy,
     SourceConnectionLost,
+    SourceConnectionRefused,
     SourceDatabaseMissing,
     SourceError,
     SourceHostUnknown,
@@ -181,10 +182,20 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], _Build], ...] = (
         lambda source, _detail: SourceHostUnknown(source),
     ),
     (
-        re.compile(r'password authentication failed|no password supplied|pg_hba\.conf|role "[^"]*" does not exist'),
+        re.compile(
+            r"password authentication failed|no password supplied|pg_hba\.conf"
+            r'|role "[^"]*" (?:does not exist|is not permitted to log in)'
+        ),
         SourceAuthenticationFailed,
     ),
     (re.compile(r'database "[^"]*" does not exist'), lambda source, _detail: SourceDatabaseMissing(source)),
+    (
+        re.compile(
+            r"unrecognized configuration parameter|invalid value for parameter|invalid \w+ value"
+            r"|not currently accepting"
+        ),
+        SourceConnectionRefused,
+    ),
     (re.compile(r"too many clients|remaining connection slots|too many connections"), SourceBusy),
     (re.compile(r"shutting down|starting up|in recovery mode|terminating connection"), SourceConnectionLost),
     (re.compile(r"statement timeout"), SourceTimeout),
