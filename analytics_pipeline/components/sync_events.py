@@ -128,7 +128,7 @@ def score_picture(spec: SplitSyncSpec, store: Store) -> MetadataValues:
 
 
 def _preview(values: Mapping[str, Mapping[str, object]]) -> str:
-    """Figures only: rows in Dagster's event log would outlive their deletion in the source."""
+    """Figures of each table; no rows. Values of filters stand beside it, as JSON."""
     lines = ["| table | rows | columns | from | to |", "|---|--:|--:|---|---|"]
     for name, value in values.items():
         columns, span = value["columns"], value["time_range"]
