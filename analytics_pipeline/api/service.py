@@ -25,6 +25,7 @@ import polars as pl
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from analytics_pipeline.api.answers import Answers, Tagged
 from analytics_pipeline.api.datasets import Datasets, Target
 from analytics_pipeline.api.etag import etag, is_known
 from analytics_pipeline.api.parameters import among_visible
@@ -104,6 +105,7 @@ class Service:
         self._rules = _digest(self.datasets)
         self._slots = anyio.Semaphore(settings.concurrency)
         self._threads = anyio.CapacityLimiter(settings.concurrency)
+        self._answers = Answers()
         self._guard = threading.Lock()
         self._opened: Store | None = None
         self._counts: OrderedDict[tuple[object, ...], Sequence[Counted]] = OrderedDict()
@@ -137,9 +139,16 @@ class Service:
             raise _unreadable(error) from error
 
     def status(self, spec: SplitSyncSpec) -> DatasetStatus:
-        """What is known of a dataset."""
+        """What is known of a dataset.
+
+        Raises:
+            StoreUnreadable: it cannot be told without the store, which cannot be read.
+        """
         store = self.store()
-        return read_status(store, spec) if store else DatasetStatus(spec.name)
+        try:
+            return read_status(store, spec) if store else DatasetStatus(spec.name)
+        except (StoreError, OSError) as error:
+            raise _unreadable(error) from error
 
     async def answer(
         self,
@@ -174,12 +183,12 @@ class Service:
         kept = manifest.metadata.get(target.table)
         answer = stored(kept.value) if kept and is_published(manifest, target.table) else None
         if answer is not None:
-            return _tagged(answer.model_dump_json(), tag(manifest))
+            return _response(Tagged(answer.model_dump_json(), tag(manifest)))
 
-        def work(published: Published) -> tuple[str, str]:
-            return question(published).model_dump_json(), tag(published.manifest)
+        def work(published: Published) -> Tagged:
+            return Tagged(question(published).model_dump_json(), tag(published.manifest))
 
-        return _tagged(*await self._read(target, work))
+        return _response(await self._answers.once(tag(manifest), lambda: self._read(target, work)))
 
     async def _read(self, target: Target, work: Callable[[Published], T]) -> T:
         seconds = self.settings.timeout
@@ -246,8 +255,8 @@ class Service:
         return count
 
 
-def _tagged(body: str, tag: str) -> Response:
-    return Response(body, media_type="application/json", headers={**_REVALIDATE, "ETag": tag})
+def _response(answer: Tagged) -> Response:
+    return Response(answer.body, media_type="application/json", headers={**_REVALIDATE, "ETag": answer.tag})
 
 
 def _digest(datasets: Datasets) -> str:

@@ -172,10 +172,21 @@ def test_waiting_for_a_slot_counts_as_time(serve: Serve, store: Store) -> None:
     route = slow(store)
     api = serve(store.root, timeout=1.0, concurrency=1)
 
-    answers = api.at_once([route] * 3)
+    answers = api.at_once([f"{route}{digit}" for digit in range(3)])
 
     assert [answer.status_code for answer in answers] == [504] * 3
     assert api.get("/health").status_code == 200
+
+
+def test_an_answer_is_remembered_until_the_next_commit(serve: Serve, store: Store) -> None:
+    publish(store, 3)
+    api = serve(store.root)
+    first = api.get(f"{ANALYTICS}/trends", environment="staging")
+    for file in store.manifest().live_files:
+        (store.root / file.path).rename(store.root / f"{file.path}.away")
+
+    assert api.get(f"{ANALYTICS}/trends", environment="staging").content == first.content
+    assert api.get(f"{ANALYTICS}/trends", environment="production").status_code == 503
 
 
 def test_what_costs_nothing_does_not_wait_for_queries(serve: Serve, store: Store) -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from analytics_pipeline.store import Store
-from analytics_pipeline.sync.status import DatasetStatus, State, SyncType, write_status
+from analytics_pipeline.sync.status import DatasetStatus, State, SyncType, digest_of, write_status
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.conftest import Api, Serve
 from analytics_pipeline_tests.store.scenario import schema_of
@@ -88,7 +88,7 @@ def test_without_an_enabled_dataset_nothing_is_enabled(serve: Serve, store: Stor
 
 
 def test_the_status_is_the_one_beside_the_store(serve: Serve, store: Store) -> None:
-    write_status(store, SPECS[0], READY)
+    write_status(store, SPECS[0], replace(READY, content=digest_of(store.manifest(), SPECS[0])))
 
     found = serve(store.root, *SPECS).json("/api/store/status")["datasets"]["monitoring_data"]
 
