@@ -15,8 +15,12 @@ from analytics_pipeline.plots.scores import DAYS, METRICS, daily_scores, draw_sc
 from analytics_pipeline.store import Store, create_store
 from analytics_pipeline_tests.store.scenario import facts, publish
 
-SCORES: pa.Schema = pa.schema(
-    [("timestamp", pa.timestamp("us", tz="UTC")), ("metric_name", pa.string()), ("metric_score", pa.float64())]
+SCORES = pa.schema(
+    [
+        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+        pa.field("metric_name", pa.string()),
+        pa.field("metric_score", pa.float64()),
+    ]
 )
 FIRST = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MORE_KILOBYTES_THAN_A_LOG_SHOULD_HOLD = 100
