@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -15,13 +16,12 @@ from analytics_pipeline.plots.scores import DAYS, METRICS, daily_scores, draw_sc
 from analytics_pipeline.store import Store, create_store
 from analytics_pipeline_tests.store.scenario import facts, publish
 
-SCORES = pa.schema(
-    [
-        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
-        pa.field("metric_name", pa.string()),
-        pa.field("metric_score", pa.float64()),
-    ]
-)
+_FIELDS: list[pa.Field[Any]] = [
+    pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+    pa.field("metric_name", pa.string()),
+    pa.field("metric_score", pa.float64()),
+]
+SCORES = pa.schema(_FIELDS)
 FIRST = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MORE_KILOBYTES_THAN_A_LOG_SHOULD_HOLD = 100
 
