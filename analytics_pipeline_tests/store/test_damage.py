@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import duckdb
 import pytest
 
 from analytics_pipeline.errors import DataFileMissing, QueryFailed
 from analytics_pipeline.store import JoinView, Store, open_store
-from analytics_pipeline_tests.store.scenario import facts, publish
+from analytics_pipeline_tests.store.scenario import facts, files_listed, files_on_disk, publish
 
 JOIN = JoinView("joined", "facts", "notes", "id", "note", "inner")
 
@@ -91,6 +92,22 @@ def test_a_mistyped_query_is_told_as_such_while_a_table_is_damaged(store: Store)
         store.query("SELECT nonsense FROM notes")
     with pytest.raises(QueryFailed, match="SELEC"):
         store.query("SELECT 1 FROM nowhere_at_all_SELEC")
+
+
+def test_a_damaged_manifest_that_is_moved_away_leaves_the_version_before(store: Store, tmp_path: Path) -> None:
+    """The error says so to somebody who has no backup."""
+    publish_three(store)
+    publish(store, {"facts": {"d1": facts(20)}})
+    store.layout.manifest_of(2).rename(tmp_path / "damaged")
+    again = open_store(store.root)
+    assert ids(again, "facts") == ids(again, "joined") == [1, 2]
+    assert publish(again, {"facts": {"d1": facts(30)}}).version == 2
+    assert ids(again, "facts") == [1, 30]
+    with duckdb.connect(str(store.layout.catalog), read_only=True) as plain:
+        assert plain.execute("SELECT id FROM facts ORDER BY id").fetchall() == [(1,), (30,)]
+    again.sweep()
+    assert files_on_disk(again) >= files_listed(again)
+    again.close()
 
 
 def _truncate(store: Store) -> None:
