@@ -20,8 +20,12 @@ MOST_VALUES = 1_000
 """Of one signal that are listed: the schema travels with every version of the store, and free text has no end."""
 
 _NUMBERS = ("integer", "number")
-_KINDS = """
-SELECT metric, category, signal, type, count(*) AS rows FROM ({signals}) GROUP BY ALL
+_KINDS = f"""
+SELECT metric, category, signal, type, sum(rows)::BIGINT AS rows,
+       list_sort(list(text) FILTER (WHERE regexp_matches(text, '\\S')))[:{MOST_VALUES}] AS texts
+FROM (SELECT metric, category, signal, type, CASE WHEN type = 'string' THEN value END AS text, count(*) AS rows
+      FROM ({{signals}}) GROUP BY ALL)
+GROUP BY ALL
 """
 _FIRST_CATEGORIES = """
 SELECT metric, arg_min(category, {order}) AS category FROM ({signals}) WHERE metric IS NOT NULL GROUP BY metric
@@ -30,14 +34,6 @@ _FIRST_TYPES = """
 SELECT metric, signal, arg_min(type, {order}) AS type FROM ({signals})
 WHERE metric IS NOT NULL AND type <> 'null' GROUP BY ALL
 """
-_VALUES = f"""
-SELECT metric, signal, list(value ORDER BY value) AS found FROM (
-    FROM (SELECT DISTINCT metric, signal, value FROM ({{signals}}) WHERE metric IS NOT NULL AND type = 'string')
-    WHERE regexp_matches(value, '\\S')
-    QUALIFY row_number() OVER (PARTITION BY metric, signal ORDER BY value) <= {MOST_VALUES}
-) GROUP BY ALL
-"""
-
 Signal = tuple[str, str]
 """A metric and the name of one of its signals."""
 
@@ -85,19 +81,19 @@ def profile_of(ask: Callable[[str], pl.DataFrame], signals: str, order: str) -> 
         categories = dict(ask(_FIRST_CATEGORIES.format(signals=signals, order=order)).iter_rows())
     types: dict[Signal, frozenset[str]] = {}
     rows: dict[Signal, int] = {}
-    for metric, _, signal, type_, count in kinds.iter_rows():
+    values: dict[Signal, set[str]] = {}
+    for metric, _, signal, type_, count, texts in kinds.iter_rows():
         if signal is not None:
             types[metric, signal] = types.get((metric, signal), frozenset()) | ({type_} - {"null"})
             rows[metric, signal] = rows.get((metric, signal), 0) + count
+            values.setdefault((metric, signal), set()).update(texts or ())
     first = {signal: next(iter(several)) for signal, several in types.items() if several}
     if any(len(several) > 1 for several in types.values()):
-        asked = ask(_FIRST_TYPES.format(signals=signals, order=order))
-        first = {(metric, signal): type_ for metric, signal, type_ in asked.iter_rows()}
-    texts = [signal for signal, type_ in first.items() if type_ == "string"]
-    values = ask(_VALUES.format(signals=signals)) if texts else pl.DataFrame()
-    found = {(metric, signal): texts for metric, signal, texts in values.iter_rows()}
+        asked_first = ask(_FIRST_TYPES.format(signals=signals, order=order))
+        first = {(metric, signal): type_ for metric, signal, type_ in asked_first.iter_rows()}
+    listed = {signal: sorted(texts)[:MOST_VALUES] for signal, texts in values.items()}
     blank = int(counted.filter(pl.col("metric").is_null())["rows"].sum())
-    return Profile(categories, types, first, rows, found, blank)
+    return Profile(categories, types, first, rows, listed, blank)
 
 
 def profile_of_frame(signals: pl.DataFrame) -> Profile:
