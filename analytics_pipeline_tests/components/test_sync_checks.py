@@ -170,8 +170,7 @@ def test_values_of_rows_reach_dagsters_storage_as_the_docs_say(
 
     def logged(**changes: object) -> str:
         result = run(scenario.definitions(spec(**changes)), instance, "orders_rebuild_job")
-        entries = instance.all_logs(result.run_id)
-        return "".join(entry.to_json() for entry in entries)  # type: ignore[no-untyped-call] # Dagster has no types here
+        return "".join(map(repr, instance.all_logs(result.run_id)))
 
     assert "Reykjavik" not in logged()
     assert "Reykjavik" in logged(filter_columns=["city"])
@@ -179,4 +178,4 @@ def test_values_of_rows_reach_dagsters_storage_as_the_docs_say(
     assert "Reykjavik" in str(read_status(store, spec()).message)
     docs = (Path(__file__).parents[2] / "docs" / "scheduling.md").read_text()
     said = docs.partition("### Values of your rows in it")[2]
-    assert {"`filter_columns`", "`primary_key`", "status"} <= {word.rstrip("),.") for word in said.split()}
+    assert all(word in said for word in ("`filter_columns`", "`primary_key`", "the dataset's status"))
