@@ -17,7 +17,7 @@ from analytics_pipeline.sync.attempt import Done
 from analytics_pipeline.sync.changes import Changes
 from analytics_pipeline.sync.checks import CheckResult
 from analytics_pipeline.sync.gate import gate_of
-from analytics_pipeline.sync.metadata import stored_figures
+from analytics_pipeline.sync.metadata import stored_figures, stored_orphans
 from analytics_pipeline.sync.publishing import CHECKED_KEY
 from analytics_pipeline.sync.reading import HalfOutcome
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
@@ -99,7 +99,7 @@ def checks_of(
     figures = stored_figures(manifest, spec)
     if figures is not None:
         orphans, total = figures["results_without_record"], manifest.tables[spec.table(Half.RESULTS)].rows
-        results.append(checks.no_orphan_results(spec.view, int(str(orphans)), total))
+        results.append(checks.no_orphan_results(spec.view, int(str(orphans)), total, stored_orphans(manifest, spec)))
     return results
 
 
