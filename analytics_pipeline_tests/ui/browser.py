@@ -1,4 +1,4 @@
-"""Dagster's UI as a user has it: `dagster dev` on a free port, and Debian's chromium in front of it."""
+"""Pages as a user has them: `dagster dev` or the read API on a free port, and Debian's chromium in front of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,15 +31,37 @@ PATIENCE = 120
 @contextmanager
 def served_ui(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """`dagster dev` on a free port, in a folder with the shipped settings; yields its address once it answers."""
+    port = _free_port()
+    command = ["dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
+    with _served(command, folder, environment, port, "/server_info") as address:
+        yield address
+
+
+@contextmanager
+def served_api(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """The read API on a free port, over the home that the environment names; yields its address once it answers."""
+    port = _free_port()
+    variables = {**environment, "ANALYTICS_API_PORT": str(port)}
+    with _served(["analytics_pipeline.api"], folder, variables, port, "/health") as address:
+        yield address
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "dagster", "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(port)]
-    with (folder / "dev.log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _served(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], port: int, health: str
+) -> Iterator[str]:
+    log_file = folder / f"{command[0]}-{port}.log"
+    with log_file.open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", *command], cwd=folder, env=environment, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"
     try:
-        _await(address, server, folder / "dev.log")
+        _await(address + health, server, log_file)
         yield address
     finally:
         server.terminate()
@@ -50,11 +72,11 @@ def _await(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            with urllib.request.urlopen(f"{address}/server_info", timeout=5):  # noqa: S310 - our own server
+            with urllib.request.urlopen(address, timeout=5):  # noqa: S310 - our own server
                 return
         except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
             if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"dagster dev did not come up:\n{log.read_text()}") from error
+                raise RuntimeError(f"{address} does not answer:\n{log.read_text()}") from error
             time.sleep(0.2)
 
 
