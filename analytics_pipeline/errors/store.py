@@ -165,6 +165,13 @@ class VersionTaken(StoreError):
         )
 
 
+class StoreReadDenied(StoreError):
+    """This user may not read the store."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} may not be read by this user. Run as its owner, or give this user read rights.")
+
+
 class ManifestUnreadable(StoreError):
     """The file that says what the store consists of is damaged."""
 

@@ -57,12 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     command("sweep", _sweep, "remove what dead processes left, and files past their grace")
     command("catalog", _catalog, "build the catalog anew from the manifest")
     backup = command("backup", _backup, "copy the current version to a store of its own")
-    backup.add_argument("folder", type=Path, help="not there yet, or empty")
+    backup.add_argument("folder", type=_folder, help="not there yet, or empty")
     restore = command("restore", _restore, "publish the state of a backup in place of the current one")
-    restore.add_argument("folder", type=Path, help="a backup, or any other store")
+    restore.add_argument("folder", type=_folder, help="a backup, or any other store")
     sql = command("sql", _sql, "a read-only SQL prompt")
     sql.add_argument("-c", dest="query", metavar="SELECT", help="run one query and leave")
     return parser
+
+
+def _folder(text: str) -> Path:
+    try:
+        folder = Path(text).expanduser().resolve()
+        folder.exists()
+    except (OSError, RuntimeError) as error:  # no such user, links in a circle, a name too long
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be a folder: {error}") from None
+    return folder
 
 
 def _status(store: Store, home: Home, _chosen: argparse.Namespace) -> str:

@@ -76,6 +76,8 @@ def back_up(layout: Layout, target: Path) -> Manifest:
 def _check_target(layout: Layout, target: Path) -> None:
     if target.is_relative_to(layout.root):
         raise BackupRefused(str(target), "lies in the store itself")
+    if target.is_mount():
+        raise BackupRefused(str(target), "is where a disk begins; name a folder below it")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BackupRefused(str(target), "is there and not empty")
 

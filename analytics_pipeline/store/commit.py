@@ -56,7 +56,9 @@ def load_manifest(layout: Layout) -> Manifest:
         try:
             return read_manifest(layout.manifest_of(version))
         except FileNotFoundError:
-            continue  # many commits have passed since the folder was listed: this one was pruned
+            if layout.newest_version() == version:
+                raise ManifestUnreadable(str(layout.manifest_of(version)), "it is a link to nothing") from None
+            # Otherwise many commits have passed since the folder was listed: this one was pruned.
     return Manifest()
 
 

@@ -6,12 +6,15 @@ Belongs here: paths, fsync, the check of a new root. Does not: the content of an
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from analytics_pipeline.errors import FilesystemUnfit, StoreNotFound, StoreUnwritable
+from analytics_pipeline.errors import FilesystemUnfit, StoreNotFound, StoreReadDenied, StoreUnwritable
 from analytics_pipeline.store.locks import try_lock
+
+_MANIFEST = re.compile(r"\d{9,}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,15 @@ class Layout:
 
         Raises:
             StoreNotFound: the store was removed or moved away.
+            StoreReadDenied: this user may not look into it.
         """
         try:
-            manifests = [path for path in self.manifests.iterdir() if path.suffix == ".parquet"]
+            names = [path.name for path in self.manifests.iterdir()]
         except FileNotFoundError:
             raise StoreNotFound(str(self.root)) from None
-        return max((int(path.stem) for path in manifests if path.stem.isdecimal()), default=0)
+        except PermissionError:
+            raise StoreReadDenied(str(self.manifests)) from None
+        return max((int(name[:-8]) for name in names if _MANIFEST.fullmatch(name)), default=0)
 
     def create(self) -> None:
         """Make the folders, after a check that the file system keeps the promises the store rests on.

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analytics_pipeline.errors import ManifestUnreadable, StoreFormatUnknown
+from analytics_pipeline.errors import ManifestUnreadable, StoreFormatUnknown, StoreReadDenied
 from analytics_pipeline.store.manifest import JoinView, JsonValue, Manifest, Metadata, Retired, Table
 from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.schema import Column, Columns
@@ -113,15 +113,22 @@ def read_manifest(path: Path) -> Manifest:
         FileNotFoundError: it was pruned.
         StoreFormatUnknown: a later version of this package wrote it.
         ManifestUnreadable: it is damaged.
+        StoreReadDenied: this user may not read it.
     """
     try:
         with pq.ParquetFile(path) as file:
             meta = json.loads((file.schema_arrow.metadata or {})[_META_KEY])
             columns = file.read().to_pydict()
+        return _manifest(path, meta, columns)
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except PermissionError:
+        raise StoreReadDenied(str(path)) from None
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise ManifestUnreadable(str(path), f"{type(error).__name__}: {error}") from error
+
+
+def _manifest(path: Path, meta: dict[str, Any], columns: dict[str, list[Any]]) -> Manifest:
     if meta["format"] > FORMAT:
         raise StoreFormatUnknown(str(path), meta["format"], FORMAT)
     if meta["format"] == 1:

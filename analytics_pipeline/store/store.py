@@ -17,7 +17,14 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analytics_pipeline.errors import DataFileMissing, PartitionsMoved, StaleReader, StoreNotFound, StoreUnwritable
+from analytics_pipeline.errors import (
+    DataFileMissing,
+    ManifestUnreadable,
+    PartitionsMoved,
+    StaleReader,
+    StoreNotFound,
+    StoreUnwritable,
+)
 from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.backup import Restored, back_up, restore
 from analytics_pipeline.store.catalog import attach_catalog
@@ -214,9 +221,12 @@ def create_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
     Raises:
         FilesystemUnfit: the folder's file system cannot keep the store's promises.
         StoreUnwritable: this user may not write there.
+        ManifestUnreadable: data files are there, but nothing that lists them.
     """
     layout = Layout(root.expanduser().resolve())
     if not layout.manifests.is_dir():
+        if any(layout.tables.rglob("*.parquet")):  # a new store's first sweep would remove them
+            raise ManifestUnreadable(str(layout.manifests), "the folder is gone, while data files are there")
         layout.create()
     return _opened(layout, grace)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
-from analytics_pipeline.errors import DataFileMissing, QueryFailed
-from analytics_pipeline.store import JoinView, Store, open_store
+from analytics_pipeline.errors import DataFileMissing, ManifestUnreadable, QueryFailed
+from analytics_pipeline.store import JoinView, Store, create_store, open_store
 from analytics_pipeline_tests.store.scenario import facts, files_listed, files_on_disk, publish
 
 JOIN = JoinView("joined", "facts", "notes", "id", "note", "inner")
@@ -181,3 +183,40 @@ def test_an_open_store_reads_and_writes_on_without_its_catalog(store: Store, har
     publish(store, {"facts": {"d1": facts(5)}})
     with duckdb.connect(str(store.layout.catalog), read_only=True) as plain:
         assert plain.execute("SELECT id FROM facts ORDER BY id").fetchall() == [(1,), (5,)]
+
+
+def test_files_of_other_names_are_no_versions(store: Store) -> None:
+    """Somebody's copy would be the newest version for ever, and nothing could be read."""
+    publish(store, {"facts": {"d1": facts(1)}})
+    for name in ("7.parquet", "000000009.parquet.bak", "²³.parquet", "notes.txt"):
+        (store.layout.manifests / name).write_text("not ours")
+    assert store.manifest().version == 1
+
+
+def test_a_version_that_is_a_link_to_nothing_is_named(store: Store) -> None:
+    """A reader that takes it for a pruned one would look again without end."""
+    publish(store, {"facts": {"d1": facts(1)}})
+    (store.layout.manifests / "000000002.parquet").symlink_to("nowhere")
+    with pytest.raises(ManifestUnreadable, match=r"000000002\.parquet"):
+        open_store(store.root)
+
+
+@pytest.mark.parametrize("meta", [{}, {"format": "two"}, {"format": 2, "tables": []}, {"format": 2, "tables": [1]}])
+def test_a_manifest_of_another_shape_is_damaged(store: Store, meta: dict[str, object]) -> None:
+    """Whatever is wrong with it, the way out is the same."""
+    publish(store, {"facts": {"d1": facts(1)}})
+    path = store.layout.manifest_of(1)
+    table = pq.read_table(path).replace_schema_metadata({b"analytics_pipeline": json.dumps(meta).encode()})
+    pq.write_table(table, path)
+    with pytest.raises(ManifestUnreadable):
+        open_store(store.root).manifest()
+
+
+def test_a_store_without_manifests_is_not_begun_anew(store: Store) -> None:
+    """The next sweep would take all files that the new store does not list."""
+    publish(store, {"facts": {"d1": facts(1)}})
+    shutil.rmtree(store.layout.manifests)
+    before = files_on_disk(store)
+    with pytest.raises(ManifestUnreadable, match="while data files are there"):
+        create_store(store.root)
+    assert files_on_disk(store) == before
