@@ -1,6 +1,6 @@
 """Pairs: both tables of one moment, and what a reader may see of them.
 
-Belongs here: rows by partition, and whether a view is the join of the tables beside it.
+Belongs here: rows by partition, which of them a limit leaves, and whether a view is the join of the tables beside it.
 Does not: where the rows come from (`source_model`, `refresh_model`).
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
@@ -54,6 +55,40 @@ def by_partition(rows: Rows | None, windows: Sequence[Window], local: bool) -> M
         at = moment_of(row)
         found[REST if at is None else keys[bisect_right(edges, at)]].append(row)
     return found
+
+
+def within(pair: Pair, most: int, windows: Sequence[Window], local: bool) -> Pair | None:  # noqa: FBT001
+    """What a limit of rows leaves of both tables; None where the newest partition with rows has more than that.
+
+    Args:
+        pair: both tables, whole.
+        most: rows that each may have.
+        windows: all that there are.
+        local: the incremental column has no time zone.
+    """
+    keys = [*(window.key for window in reversed(windows)), REST]
+    records = by_partition(pair.dataset, windows, local)
+    kept = _newest_that_fit(records, keys, most)
+    results = pair.results or ()
+    if kept != keys:
+        theirs = {dict(row).get("dataset_id") for key in kept for row in records.get(key, ())} - {None}
+        results = [row for row in results if dict(row).get("dataset_id") in theirs]
+    scores = by_partition(results, windows, local)
+    scored = _newest_that_fit(scores, keys, most)
+    if not kept or not scored:
+        return None
+    return Pair(_of(records, kept), _of(scores, [key for key in scored if key in kept]), pair.join)
+
+
+def _newest_that_fit(rows: Mapping[str, Sequence[Row]], keys: Sequence[str], most: int) -> Sequence[str]:
+    """The first keys whose rows are no more than that together; none where the first rows are more."""
+    counts = [len(rows.get(key, ())) for key in keys]
+    fit = sum(total <= most for total in accumulate(counts))
+    return keys[:fit] if fit == len(keys) or any(counts[:fit]) else []
+
+
+def _of(rows: Mapping[str, Sequence[Row]], keys: Iterable[str]) -> Rows:
+    return sorted((row for key in keys for row in rows.get(key, ())), key=repr)
 
 
 def is_joined(shown: Shown, join: str, left: Sequence[str]) -> bool:

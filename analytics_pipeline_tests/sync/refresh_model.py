@@ -11,25 +11,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from analytics_pipeline.errors import IncompatibleColumn, StaleReader
+from analytics_pipeline.errors import IncompatibleColumn, RowLimitTooSmall, StaleReader
 from analytics_pipeline.store import CompactionRules, Manifest, Store, create_store, open_store
 from analytics_pipeline.sync.checks import Check
 from analytics_pipeline.sync.engine import Selection, SyncJob
 from analytics_pipeline.sync.outcome import SyncOutcome
 from analytics_pipeline.sync.postgres.readers import Tier
+from analytics_pipeline.sync.reset import forget_fingerprints
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.status import State, read_status
 from analytics_pipeline.sync.windows import REST
-from analytics_pipeline_tests.sync.pairs import MOMENTS, Pair, Shown, by_partition, is_joined, names_of
+from analytics_pipeline_tests.sync.pairs import MOMENTS, Pair, Shown, by_partition, is_joined, names_of, within
 from analytics_pipeline_tests.sync.processes import NEVER, Verb, start, work_until_killed
-from analytics_pipeline_tests.sync.scenario import job_of, leavings
+from analytics_pipeline_tests.sync.scenario import job_of, leavings, spec_of
 from analytics_pipeline_tests.sync.source_machine import ChangingSource, halves
 from analytics_pipeline_tests.sync.source_model import (
     TABLES,
@@ -41,7 +42,25 @@ from analytics_pipeline_tests.sync.source_model import (
 
 RULES = CompactionRules(newest=1, most_files=3, fewest_files=2, file_bytes=2**12, commit_bytes=2**13)
 
+NAMES = names_of(spec_of())
+some_limit = st.integers(1, 8)
 some_halves = st.sets(halves, min_size=1).map(frozenset)
+
+
+class Backup(NamedTuple):
+    """A backup, and what readers saw when it was made.
+
+    Attributes:
+        kind: of the view's join.
+    """
+
+    folder: Path
+    shown: Shown
+    kind: str
+
+    @property
+    def pair(self) -> Pair:
+        return Pair(self.shown.dataset, self.shown.results, self.kind)
 
 
 class SourceAndStore(ChangingSource):
@@ -55,11 +74,12 @@ class SourceAndStore(ChangingSource):
         self.told: list[str] = []
         self.tier, self.rows_per_step = tier, rows_per_step
         self.has_orphans = False
+        self.backups: list[Backup] = []
 
     def teardown(self) -> None:
         try:
             if hasattr(self, "store") and hasattr(self, "source"):  # an example may end before it begins
-                self.refresh()
+                self.catch_up()
         finally:
             if hasattr(self, "store"):
                 self.store.close()
@@ -75,6 +95,14 @@ class SourceAndStore(ChangingSource):
 
     @rule()
     def refresh(self) -> None:
+        """A second look finds nothing; it is an audit, because a refresh would be let pass by the gate."""
+        self.catch_up()
+        files = self.files()
+        assert not self.job.audit(now=self.now).halves
+        assert self.files() == files
+
+    def catch_up(self) -> None:
+        """A refresh; where that is refused because of a column's type, a rebuild, as the error says."""
         if self.is_clashing(frozenset(Half)):
             before, possible = self.shown(), [*self.possible]
             with pytest.raises(IncompatibleColumn):
@@ -83,17 +111,13 @@ class SourceAndStore(ChangingSource):
             assert read_status(self.store, self.spec).state is State.ERROR
             self.possible = possible
             self.rebuild()
-            return
-        self.settled(self.job.refresh(now=self.now))
-        files = self.files()
-        again = self.job.refresh(now=self.now)
-        assert not again.halves
-        assert self.files() == files
+        else:
+            self.settled(self.job.refresh(now=self.now))
 
     @rule()
     def refresh_again(self) -> None:
         """So that syncs are as frequent as all the rest."""
-        self.refresh()
+        self.catch_up()
 
     @rule()
     def audit(self) -> None:
@@ -153,15 +177,64 @@ class SourceAndStore(ChangingSource):
             assert table.left is None
         assert self.shown() == before
 
+    @precondition(lambda self: not self.is_clashing(frozenset(Half)))
+    @rule(most=some_limit, verb=st.sampled_from([Verb.REFRESH, Verb.AUDIT, Verb.REBUILD]))
+    def sync_within_a_limit(self, most: int, verb: Verb) -> None:
+        """Somebody sets `max_sync_rows`, and takes it back before what comes next."""
+        source, before = self.current(), self.shown()
+        wanted = within(source, most, self.windows(), self.variant.is_local)
+        job = replace(self.job, spec=self.limited(most))
+        verbs = {Verb.REFRESH: job.refresh, Verb.AUDIT: job.audit, Verb.REBUILD: job.rebuild}
+        if wanted is None:
+            with pytest.raises(RowLimitTooSmall):
+                verbs[verb](now=self.now)
+            assert self.shown() == before
+            return
+        verbs[verb](now=self.now)
+        shown = self.shown()
+        assert shown[:2] == wanted[:2]
+        assert self.is_joined(shown, wanted.join)
+        assert read_status(self.store, job.spec).truncated == (wanted != source)
+        assert not job.audit(now=self.now).halves
+        self.possible = [wanted, source]
+
+    def limited(self, most: int | None) -> SplitSyncSpec:
+        return self.spec.model_copy(update={"max_sync_rows": most})
+
+    @rule()
+    def reset(self) -> None:
+        """Nothing that a reader sees changes, but nobody believes it any more."""
+        before = self.shown()
+        if forget_fingerprints(self.store, self.spec):
+            assert not self.job.is_unchanged(now=self.now)
+        assert self.shown() == before
+
+    @precondition(lambda self: self.store.manifest().version > 0)
+    @rule()
+    def back_up(self) -> None:
+        folder = self.store.root.parent / f"backup-{len(self.backups)}"
+        view = self.store.backup(folder).views.get(self.spec.view)
+        self.backups.append(Backup(folder, self.shown(), view.kind if view else "inner"))
+
+    @precondition(lambda self: self.backups)
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        """Whatever was published since, and by whatever spec."""
+        backup = data.draw(st.sampled_from(self.backups))
+        self.store.restore(backup.folder)
+        assert self.shown() == backup.shown
+        self.possible = [backup.pair, self.current()]
+        assert not self.job.is_unchanged(now=self.now)
+
     # What other processes do meanwhile --------------------------------------------------------------------------------
 
-    @rule(verb=st.sampled_from(Verb), step=st.integers(0, 45))
-    def kill(self, verb: Verb, step: int) -> None:
+    @rule(verb=st.sampled_from(Verb), step=st.integers(0, 45), most=st.none() | some_limit)
+    def kill(self, verb: Verb, step: int, most: int | None) -> None:
         """A process that dies before its next change of the disk; readers see the old or the new, whole."""
-        process = self.started(verb, step)
-        while process.is_alive():
-            self.readers_see_what_the_source_once_had()
-        process.join()
+        left = within(self.current(), most, self.windows(), self.variant.is_local) if most else None
+        self.possible.extend([left] if left else [])
+        process = self.started(verb, step, most if left else None)
+        self.read_until_ended(process)
         self.has_orphans = True
 
     @precondition(lambda self: not self.is_clashing(frozenset(Half)))
@@ -169,20 +242,32 @@ class SourceAndStore(ChangingSource):
     def several_at_once(self, verb: Verb) -> None:
         version = self.store.manifest().version
         processes = [self.started(each, NEVER) for each in (Verb.REFRESH, verb)]
-        while any(process.is_alive() for process in processes):
-            self.readers_see_what_the_source_once_had()
+        self.read_until_ended(*processes)
         assert [process.exitcode for process in processes] == [0, 0]
         assert self.store.manifest().version <= version + 1
         self.is_current()
+
+    @precondition(lambda self: self.backups and not self.is_clashing(frozenset(Half)))
+    @rule(data=st.data(), verb=st.sampled_from([Verb.REFRESH, Verb.REBUILD]))
+    def restore_meanwhile(self, data: st.DataObject, verb: Verb) -> None:
+        """One comes after the other; a refresh of what was restored may find a type that does not fit."""
+        backup = data.draw(st.sampled_from(self.backups))
+        self.possible.append(backup.pair)
+        process = self.started(verb, NEVER)
+        self.store.restore(backup.folder)
+        self.read_until_ended(process)
+        assert process.exitcode == 0
+        if self.shown() == backup.shown:
+            self.possible = [backup.pair, self.current()]
+        else:
+            self.is_current()
 
     @precondition(lambda self: not self.is_clashing(frozenset(Half)))
     @rule(verb=st.sampled_from([Verb.REFRESH, Verb.REBUILD]))
     def compact_meanwhile(self, verb: Verb) -> None:
         process = self.started(verb, NEVER)
         self.store.compact(RULES)
-        while process.is_alive():
-            self.readers_see_what_the_source_once_had()
-        process.join()
+        self.read_until_ended(process)
         assert process.exitcode == 0
         self.is_current()
 
@@ -218,9 +303,16 @@ class SourceAndStore(ChangingSource):
                 self.possible.append(self.current(connection))
                 connection.commit()
 
-    def started(self, verb: Verb, step: int) -> Any:
-        arguments = (self.store.root, self.url, self.spec, self.now, self.rows_per_step, verb, step, RULES)
+    def started(self, verb: Verb, step: int, most: int | None = None) -> Any:
+        arguments = (self.store.root, self.url, self.limited(most), self.now, self.rows_per_step, verb, step, RULES)
         return start(work_until_killed, *arguments)
+
+    def read_until_ended(self, *processes: Any) -> None:
+        """Read again and again, and leave the processes some of the time."""
+        for process in processes:
+            while process.is_alive():
+                self.readers_see_what_the_source_once_had()
+                process.join(0.005)
 
     # What must hold ---------------------------------------------------------------------------------------------------
 
@@ -236,7 +328,7 @@ class SourceAndStore(ChangingSource):
         self.is_current()
         spec, shown, manifest = self.spec, self.shown(), self.store.manifest()
         assert outcome.manifest.version <= manifest.version
-        counts = {name: len(rows or ()) for name, rows in zip(names_of(spec), shown, strict=True)}
+        counts = {name: len(rows or ()) for name, rows in zip(NAMES, shown, strict=True)}
         assert {name: table.rows for name, table in manifest.tables.items()} == dict(list(counts.items())[:2])
         assert {name: manifest.metadata[name].value["row_count"] for name in counts} == counts
         status = read_status(self.store, spec)
@@ -294,14 +386,14 @@ class SourceAndStore(ChangingSource):
         while True:
             manifest = self.store.manifest()
             try:
-                found = [self.read(name, manifest) for name in names_of(self.spec)]
+                found = [self.read(name, manifest) for name in NAMES]
             except StaleReader:
                 continue
             if self.store.manifest().version == manifest.version:
                 return Shown(*found)
 
     def is_joined(self, shown: Shown, join: str) -> bool:
-        results = self.store.manifest().tables.get(self.spec.table(Half.RESULTS))
+        results = self.store.manifest().tables.get(NAMES[1])
         return is_joined(shown, join, [name for name, _ in results.columns] if results else ())
 
     def read(self, name: str, manifest: Manifest) -> Rows | None:
