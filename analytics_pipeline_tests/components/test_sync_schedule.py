@@ -129,9 +129,10 @@ def off_time(minutes: int) -> datetime:
 
 def verified(store: Store, at: datetime) -> None:
     """Let the status say when the orders were last verified."""
-    from analytics_pipeline.sync.status import DatasetStatus, State, write_status  # noqa: PLC0415
+    from analytics_pipeline.sync.status import DatasetStatus, State, digest_of, write_status  # noqa: PLC0415
 
-    write_status(store, spec(), DatasetStatus("orders", State.READY, last_verified=at))
+    content = digest_of(store.manifest(), spec())
+    write_status(store, spec(), DatasetStatus("orders", State.READY, last_verified=at, content=content))
 
 
 def test_after_a_standstill_the_first_tick_makes_up_for_the_due_one(store: Store, lasting: dg.DagsterInstance) -> None:

@@ -19,7 +19,7 @@ from dagster._core.workspace.load_target import ModuleTarget
 from dagster._scheduler.scheduler import launch_scheduled_runs
 
 from analytics_pipeline.store import create_store
-from analytics_pipeline.sync.status import DatasetStatus, State, write_status
+from analytics_pipeline.sync.status import DatasetStatus, State, digest_of, write_status
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.daemon.shop import MODULE, open_shop
 
@@ -105,8 +105,9 @@ def verify_all(home: Path, at: datetime) -> None:
     """Let the status of every dataset say when it was verified."""
     store = create_store(home / "store")
     for minutes in INTERVALS:
-        status = DatasetStatus(name_of(minutes), State.READY, last_verified=at)
-        write_status(store, scenario.spec(name=name_of(minutes)), status)
+        spec = scenario.spec(name=name_of(minutes))
+        content = digest_of(store.manifest(), spec)
+        write_status(store, spec, DatasetStatus(spec.name, State.READY, last_verified=at, content=content))
 
 
 def test_a_day_of_downtime_is_made_up_for_by_one_run_of_each_dataset_at_once(scheduler: Scheduler, home: Path) -> None:

@@ -191,7 +191,7 @@ def without_doubles(parts: Mapping[str, Rows]) -> Mapping[str, Rows]:
 SYNCS = st.lists(st.tuples(partitions(strategies.results(), "abc"), st.booleans()), min_size=1, max_size=4)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(SYNCS, st.lists(partitions(records(), "r").map(without_doubles), min_size=4, max_size=4))
 def test_refreshed_by_case_the_result_is_that_of_a_full_run(
     syncs: Sequence[tuple[Mapping[str, Rows], bool]], of_records: Sequence[Mapping[str, Rows]]

@@ -280,12 +280,12 @@ class Simulation:
 def test_years_of_days_stay_near_a_hundred_files_at_a_small_cost() -> None:
     """Each row is copied a few times in its life, not once a night."""
     simulation = Simulation(CompactionRules())
-    for number in range(2000):
+    for number in range(800):
         simulation.add(number, 3 * MIB)
         simulation.compact()
         assert simulation.files <= 100
     assert simulation.nights < 100
-    assert simulation.copied < 6 * 2000 * 3 * MIB
+    assert simulation.copied < 6 * 800 * 3 * MIB
 
 
 def test_large_days_are_never_copied_below_a_hundred_files_and_rarely_beyond() -> None:
@@ -295,11 +295,11 @@ def test_large_days_are_never_copied_below_a_hundred_files_and_rarely_beyond() -
         simulation.add(number, 200 * MIB)
         simulation.compact()
     assert simulation.copied == 0
-    for number in range(100, 1000):
+    for number in range(100, 500):
         simulation.add(number, 200 * MIB)
         simulation.compact()
         assert simulation.files <= 101
-    assert simulation.copied < 5 * 1000 * 200 * MIB
+    assert simulation.copied < 5 * 500 * 200 * MIB
 
 
 def test_a_full_history_is_compacted_at_once() -> None:

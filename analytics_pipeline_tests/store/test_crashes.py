@@ -7,11 +7,15 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
+import pytest
+
 from analytics_pipeline.store import Change, Store, create_store, open_store
 from analytics_pipeline_tests.store.processes import die_at, pair_of, published_version, start
 from analytics_pipeline_tests.store.scenario import change_of, files_listed, files_on_disk, publish
 
 _FEWEST_STEPS = 12
+AT = pytest.mark.parametrize("offset", [0, pytest.param(1, marks=pytest.mark.slow)])
+"""Every second step in each build, the others in the slow suite."""
 
 
 def dies(step: int, action: str, root: Path, argument: int) -> bool:
@@ -38,12 +42,13 @@ def assert_nothing_is_left_behind(store: Store) -> None:
     assert store.layout.catalog.resolve() == store.layout.catalog_of(store.manifest().version)
 
 
-def test_kill_at_any_step_of_a_commit_leaves_the_old_or_the_new_version(tmp_path: Path) -> None:
+@AT
+def test_kill_at_any_step_of_a_commit_leaves_the_old_or_the_new_version(tmp_path: Path, offset: int) -> None:
     """Otherwise a power cut or an out-of-memory kill during a sync would need a person to repair the store."""
     root = tmp_path / "store"
     publish(create_store(root), pair_of(1, 0))
     version = 0
-    for step in count():
+    for step in count(offset, 2):
         version += 1
         died = dies(step, "commit", root, version)
         store = open_store(root, grace=timedelta(0))
@@ -60,11 +65,12 @@ def test_kill_at_any_step_of_a_commit_leaves_the_old_or_the_new_version(tmp_path
     assert step > _FEWEST_STEPS
 
 
-def test_kill_at_any_step_of_a_sweep_loses_nothing_and_the_next_sweep_finishes(tmp_path: Path) -> None:
+@AT
+def test_kill_at_any_step_of_a_sweep_loses_nothing_and_the_next_sweep_finishes(tmp_path: Path, offset: int) -> None:
     """A sweep deletes files: one that dies must never have deleted a file that a version still lists."""
     root = tmp_path / "store"
     publish(create_store(root), pair_of(1, 0))
-    for step in count():
+    for step in count(offset, 2):
         store = open_store(root, grace=timedelta(0))
         publish(store, pair_of(1, step + 1))  # retires the files before
         (store.layout.tables / "dataset" / "unlisted.parquet").write_bytes(b"of a dead commit")
