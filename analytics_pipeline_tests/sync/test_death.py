@@ -109,7 +109,7 @@ def test_a_connection_that_freezes_during_a_read(postgres_url: str, store: Store
     published_then_changed(store, postgres_url)
     with proxied(postgres_url) as proxy:
         reading = once_reading(postgres_url, proxy.freeze)
-        spec = spec_of(dataset_query=SLOW, sync_chunk_size=100)
+        spec = spec_of(dataset_query=SLOW, sync_chunk_size=100, query_timeout=2)
         job = job_of(store, proxy.url, spec, tier=tier, stall_timeout=1.0)
         message = fails_as(SourceStalled, store, lambda: job.replace(Selection(), now=NOW))
         reading.join()
