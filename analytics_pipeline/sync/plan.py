@@ -216,7 +216,7 @@ def _rows_of(spec: SplitSyncSpec, half: Half, connection: psycopg.Connection) ->
         return _Rows(half, query, estimate, None, ())
     projection = plain_projection(connection, query, spec.source_table[half])
     with translated(url_of(connection)):
-        wait_until_durable(connection, spec.source_table[half])
+        wait_until_durable(connection)
     version = xmin_hash(connection.info.server_version, q_column(_VERSION))
     return _Rows(half, _with_versions(projection), estimate, version, ("xmin", *projection.identity))
 

@@ -211,3 +211,13 @@ def test_row_versions_wait_until_a_crash_cannot_give_their_numbers_to_others(pos
         (durable,) = writer.execute("SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", [written]).fetchone() or ()
     assert durable
     assert published(store, "SELECT count(*) FROM demo_dataset WHERE dataset_id = 9") == [(1,)]
+
+
+def test_an_open_transaction_holds_up_no_row_versions(postgres_url: str, store: Store) -> None:
+    """What it wrote stays off the disk until it ends, and nobody can see it."""
+    fill(postgres_url)
+    with psycopg.connect(postgres_url) as writer:
+        writer.execute("INSERT INTO records VALUES (9, '2024-01-09', 'open')")
+        job_of(store, postgres_url, spec_of(**ROW_VERSIONS)).refresh(now=NOW)
+        writer.rollback()
+    assert published(store, "SELECT count(*) FROM demo_dataset WHERE dataset_id = 9") == [(0,)]
