@@ -188,7 +188,7 @@ PARTS = st.sampled_from(["0", "1", "2", "_rest"])
         max_size=5,
     ),
     join=st.sampled_from(["inner", "left"]),
-    visible=st.sampled_from([None, ("m", "o'"), ()]),
+    visible=st.sampled_from([None, ("m", "o'"), ("no such",)]),
     own_latency=st.booleans(),
 )
 def test_figures_equal_those_of_all_rows_whatever_was_kept(
