@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from analytics_pipeline.components.sync_events import MetadataValues, column_schema, failing_plainly
+from analytics_pipeline.components.sync_assets import shown_asset
+from analytics_pipeline.components.sync_events import MetadataValues, column_schema
 from analytics_pipeline.errors import ViewMissing
-from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
     from analytics_pipeline.store import Manifest
     from analytics_pipeline.sync.outcome import SyncOutcome
-
-_OWNERS = ["team:analytics"]
 
 
 def derived_assets(spec: SplitSyncSpec) -> Sequence[dg.AssetsDefinition]:
@@ -43,39 +41,27 @@ def _schema_key(spec: SplitSyncSpec) -> str:
 
 
 def _cases(spec: SplitSyncSpec) -> dg.AssetsDefinition:
-    @dg.asset(
-        name=spec.cases_table,
-        deps=[spec.view],
-        group_name=spec.name,
-        owners=_OWNERS,
+    about = f"The cases of `{spec.name}`: one row a dataset_id, a column a signal; published with its rows."
+    return shown_asset(
+        spec,
+        spec.cases_table,
+        after=spec.view,
         kinds={"duckdb", "parquet"},
-        description=f"The cases of `{spec.name}`: one row a dataset_id, a column a signal; published with its rows.",
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=about,
+        show=lambda analytics: _cases_metadata(spec, analytics.store().manifest()),
     )
-    def cases(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with failing_plainly():
-            shown = _cases_metadata(spec, analytics.store().manifest())
-        return dg.MaterializeResult(metadata=shown)
-
-    return cases
 
 
 def _metric_schema(spec: SplitSyncSpec) -> dg.AssetsDefinition:
-    @dg.asset(
-        name=_schema_key(spec),
-        deps=[spec.cases_table],
-        group_name=spec.name,
-        owners=_OWNERS,
+    about = f"The metrics of `{spec.name}`: category, signals and their types; published with its cases."
+    return shown_asset(
+        spec,
+        _schema_key(spec),
+        after=spec.cases_table,
         kinds={"json"},
-        description=f"The metrics of `{spec.name}`: category, signals and their types; published with its cases.",
-        backfill_policy=dg.BackfillPolicy.single_run(),
+        description=about,
+        show=lambda analytics: _schema_metadata(spec, analytics.store().manifest()),
     )
-    def metric_schema(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with failing_plainly():
-            shown = _schema_metadata(spec, analytics.store().manifest())
-        return dg.MaterializeResult(metadata=shown)
-
-    return metric_schema
 
 
 def _known(spec: SplitSyncSpec, manifest: "Manifest") -> Mapping[str, Any]:

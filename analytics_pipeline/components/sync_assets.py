@@ -5,12 +5,13 @@ Does not: jobs (`sync_jobs`), checks (`sync_checks`), what events say (`sync_eve
 """
 # No `from __future__ import annotations`: Dagster reads the context's annotation of assets built inside a function.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from analytics_pipeline.components.sync_events import (
+    MetadataValues,
     failing_plainly,
     half_metadata,
     metadata_key,
@@ -81,23 +82,49 @@ def _view(spec: SplitSyncSpec) -> dg.AssetsDefinition:
 
 
 def _metadata(spec: SplitSyncSpec) -> dg.AssetsDefinition:
+    def show(analytics: AnalyticsResource) -> MetadataValues:
+        store = analytics.store()
+        return {**stored_metadata(spec, store.manifest(), analytics.status(spec)), **score_picture(spec, store)}
+
+    about = f"What is known about `{spec.name}`: its status, and what every commit computes about its tables."
+    return shown_asset(spec, metadata_key(spec), after=spec.view, kinds={"json"}, description=about, show=show)
+
+
+def shown_asset(
+    spec: SplitSyncSpec,
+    name: str,
+    *,
+    after: str,
+    kinds: set[str],
+    description: str,
+    show: Callable[[AnalyticsResource], MetadataValues],
+) -> dg.AssetsDefinition:
+    """An asset that makes nothing: syncs publish it, and materialising it shows what is there.
+
+    Args:
+        spec: of its dataset.
+        name: its key.
+        after: the asset that it follows.
+        kinds: as Dagster shows them.
+        description: for people.
+        show: its metadata.
+    """
+
     @dg.asset(
-        name=metadata_key(spec),
-        deps=[spec.view],
+        name=name,
+        deps=[after],
         group_name=spec.name,
         owners=OWNERS,
-        kinds={"json"},
-        description=f"What is known about `{spec.name}`: its status, and what every commit computes about its tables.",
+        kinds=kinds,
+        description=description,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def metadata(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def shown(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_plainly():
-            store = analytics.store()
-            figures = stored_metadata(spec, store.manifest(), analytics.status(spec))
-            shown = {**figures, **score_picture(spec, store)}
-        return dg.MaterializeResult(metadata=shown)
+            metadata = show(analytics)
+        return dg.MaterializeResult(metadata=metadata)
 
-    return metadata
+    return shown
 
 
 def _half_spec(spec: SplitSyncSpec, half: Half) -> dg.AssetSpec:

@@ -56,9 +56,10 @@ def daily_scores(store: Store, view: str, visible_metrics: Sequence[str] | None 
     columns = store.query("SELECT column_name FROM information_schema.columns WHERE table_name = ?", [view])
     if not set(columns["column_name"]) >= _NEEDED:
         return pl.DataFrame(schema=["day", "metric", "average", "rows", "passed"])
-    visible = "" if visible_metrics is None else "AND metric_name IN (SELECT unnest(string_split(?, chr(0))))"
+    named = ", ".join("?" for _ in visible_metrics or ())
+    visible = f"AND metric_name IN ({named})" if named else ""
     question = _POINTS.format(view=identifier(view), visible=visible, passing=PASSING, days=DAYS)
-    points = store.query(question, None if visible_metrics is None else ["\0".join(visible_metrics)])
+    points = store.query(question, visible_metrics)
     largest = points.group_by("metric").agg(pl.col("rows").sum()).sort("rows", "metric", descending=[True, False])
     return points.filter(pl.col("metric").is_in(largest["metric"].head(METRICS).to_list()))
 

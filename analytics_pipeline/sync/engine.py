@@ -175,7 +175,7 @@ class SyncJob:
             found = dict(self._attempt().compare(Wish(frozenset(Half), changed, streams=Streams.WHEN_NEEDED), moment))
         verified = read_status(self.store, self.spec).last_verified
         in_time = checks.verified_in_time(self.spec.view, verified, self.spec.refresh_interval_minutes, moment)
-        return [*checks_of(self.spec, manifest, found, manifest, read=frozenset()), in_time]
+        return [*checks_of(self.spec, manifest, found, manifest), in_time]
 
     def _attempt(self) -> Attempt:
         return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step)

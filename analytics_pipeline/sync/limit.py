@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from analytics_pipeline.errors import RowLimitTooSmall
@@ -61,8 +60,7 @@ class RowLimit:
         try:
             kept = self._fitting(half.plan, _counted(half))
         except BaseException:
-            with suppress(Exception):
-                self._records.set_exception(Stopped())
+            self._records.set_exception(Stopped())
             raise
         self._records.set_result((half.plan, kept))
         return self._within(half, (half.plan, kept), choose)

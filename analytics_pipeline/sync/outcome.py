@@ -115,7 +115,7 @@ def status_after(
         done: the sync.
         run_id: of the Dagster run.
     """
-    whole = all(half in done.halves and _is_compared(done, half) for half in Half) and _is_undisturbed(spec, done)
+    whole = all(half in done.halves and _is_compared(done, half) for half in Half)
     status = replace(
         before,
         state=State.READY,
@@ -146,22 +146,6 @@ def _is_compared(done: Done, half: Half) -> bool:
     """Whether all partitions of a half were compared with the source, or read from it."""
     changes, bounds = done.halves[half].changes, done.halves[half].plan.bounds
     return set(bounds) <= changes.found.keys() | changes.stale | changes.left_out
-
-
-def _is_undisturbed(spec: SplitSyncSpec, done: Done) -> bool:
-    """Whether what this sync left alone is still what it was compared with: nobody restored or reset it meanwhile."""
-    own = {read.plan.table: {partition.key for partition in read.partitions} for read in done.reads}
-
-    def others(manifest: Manifest) -> set[str]:
-        return {
-            f"{name}:{key}:{partition.sync_id}:{partition.fingerprint}"
-            for name in map(spec.table, Half)
-            if name in manifest.tables
-            for key, partition in manifest.tables[name].partitions.items()
-            if key not in own.get(name, ())
-        }
-
-    return others(done.before) >= others(done.manifest)
 
 
 def _narrow(done: Done) -> str:

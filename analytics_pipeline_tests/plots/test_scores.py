@@ -58,7 +58,7 @@ def test_points_are_averages_by_day_and_metric(store: Store) -> None:
         (date(2026, 1, 2), "tone", 1.0, 1, 1),
     ]
     assert set(daily_scores(store, "facts", ["safety"])["metric"]) == {"safety"}
-    assert daily_scores(store, "facts", []).is_empty()
+    assert daily_scores(store, "facts", ["no such"]).is_empty()
 
 
 def test_a_picture_stays_small_whatever_there_is(store: Store) -> None:
