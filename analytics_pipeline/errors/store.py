@@ -266,6 +266,15 @@ class ResultTooLarge(StoreError):
         )
 
 
+class TooManyRows(StoreError):
+    """A query has more rows than its caller wants."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The query gives more than {most:,} rows, the limit of this call. Add a LIMIT, or raise it (max_rows)."
+        )
+
+
 class StaleReader(StoreError):
     """A query outlived the grace period of the version it read."""
 

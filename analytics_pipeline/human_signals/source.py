@@ -55,7 +55,7 @@ class CaseSource:
     def count(self, buckets: int) -> int:
         """How many cases have changed; makes the table of them."""
         before = self.preview.published.tables
-        found = " UNION ".join(f"({_differing(self.preview, before[half.name], half)})" for half in self.halves)
+        found = " UNION ".join(f"({_differing(self.preview, self.view, before[half.name], half)})" for half in self.halves)
         self.preview.rows(
             f"CREATE OR REPLACE TEMP TABLE {CHANGED} AS SELECT id, {bucket_of('id', buckets)} AS bucket FROM ({found})"
         )
@@ -146,10 +146,9 @@ def _rules(view: JoinView, halves: tuple[Table, Table]) -> str:
 
 
 def _used(half: Table, view: JoinView) -> Iterator[Column]:
-    """The columns of a half that matter to cases."""
-    for column in half.columns:
-        if column.name.lower() in _USED or column.name == view.newest_by:
-            yield column
+    """The columns of a half that matter to cases; all of them where they decide which row of a record is joined."""
+    chooses = view.newest_by is not None and half.name == view.right
+    return (column for column in half.columns if chooses or column.name.lower() in _USED)
 
 
 def _content(table: Table) -> Iterator[str]:
@@ -170,9 +169,9 @@ def _replaced(before: Table, after: Table) -> frozenset[str]:
     return frozenset(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
 
 
-def _differing(preview: Preview, before: Table, after: Table) -> str:
+def _differing(preview: Preview, view: JoinView, before: Table, after: Table) -> str:
     """A SELECT of the keys whose rows are others than before."""
-    names = ", ".join(identifier(column.name) for column in after.columns if column.name.lower() in _USED)
+    names = ", ".join(identifier(column.name) for column in _used(after, view))
     replaced = _replaced(before, after)
     sides = " UNION ALL ".join(
         f"SELECT {KEY} AS id, {sign} AS sign, hash({names})::HUGEINT AS hash "

@@ -21,8 +21,9 @@ from analytics_pipeline.store.manifest import (
 from analytics_pipeline.store.merge_plan import CompactionRules
 from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.preview import Preview
-from analytics_pipeline.store.reader import Parameter, Parameters, Reading
+from analytics_pipeline.store.reader import Reading
 from analytics_pipeline.store.schema import Column
+from analytics_pipeline.store.sealed import Parameter, Parameters
 from analytics_pipeline.store.stage import ResumableStage, Stage
 from analytics_pipeline.store.store import Store, create_store, open_store
 from analytics_pipeline.store.sweep import Swept

@@ -35,8 +35,9 @@ from analytics_pipeline.store.manifest import Change, Manifest
 from analytics_pipeline.store.merge_plan import CompactionRules
 from analytics_pipeline.store.partition import DataFile, distinct_files
 from analytics_pipeline.store.preview import Preview, open_preview
-from analytics_pipeline.store.reader import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, Reading, SqlSession
+from analytics_pipeline.store.reader import Reading, SqlSession
 from analytics_pipeline.store.schema import checked_table_name
+from analytics_pipeline.store.sealed import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters
 from analytics_pipeline.store.split import completed
 from analytics_pipeline.store.stage import ResumableStage, Stage, open_resumable_stage, open_stage
 from analytics_pipeline.store.sweep import Swept, sweep

@@ -23,6 +23,8 @@ RESULTS: Columns = {
 }
 RECORDS: Columns = {
     "dataset_id": pl.String,
+    "revision": pl.Int64,
+    "zone": pl.String,
     "timestamp": pl.Datetime("us"),
     "source_name": pl.String,
     "environment": pl.String,

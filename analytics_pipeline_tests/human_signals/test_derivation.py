@@ -114,6 +114,21 @@ def test_another_view_or_another_column_makes_all_cases_anew(dataset: Synced) ->
     assert dataset.said == ["hs_cases: all 3 cases were made: columns, the join or files are not as they were."]
 
 
+@pytest.mark.parametrize("others", [{"revision": 3}, {"revision": 2, "zone": "a"}], ids=["newer", "as new"])
+def test_another_row_of_a_record_becomes_the_newest_by_columns_that_no_case_shows(
+    store: Store, others: Mapping[str, Any]
+) -> None:
+    """Otherwise a case shows the row that was the newest once, for ever."""
+    dataset, view = Synced(store), replace(VIEW, newest_by="revision")
+    newest = {"dataset_id": "c1", "source_name": "new", "revision": 2, "zone": "b"}
+    former = {"dataset_id": "c1", "source_name": "old", "revision": 1, "zone": "b"}
+    dataset.sync(FIRST, {"r": [former, newest]}, view)
+    assert dataset.cases()["source_name"].to_list() == ["new"]
+    dataset.sync(records={"r": [former | others, newest]}, view=view)
+    assert dataset.cases()["source_name"].to_list() == ["old"]
+    is_in_step(dataset)
+
+
 def test_rows_that_were_committed_without_cases_are_caught_up(dataset: Synced) -> None:
     """Otherwise a restore, or an older version of this package, leaves the cases behind for ever."""
     manifest = dataset.store.manifest()

@@ -339,7 +339,7 @@ def test_query_that_needs_too_much_memory_fails_by_name(tmp_path: Path) -> None:
 
 def test_answer_that_would_fill_the_memory_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """DuckDB's memory limit does not count the rows that leave it."""
-    monkeypatch.setattr("analytics_pipeline.store.reader.MAX_RESULT_BYTES", 50_000_000)
+    monkeypatch.setattr("analytics_pipeline.store.sealed.MAX_RESULT_BYTES", 50_000_000)
     with pytest.raises(ResultTooLarge, match="48 MiB"):
         store.query("SELECT * FROM range(100000000000)")
 
