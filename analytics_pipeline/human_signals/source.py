@@ -55,7 +55,8 @@ class CaseSource:
     def count(self, buckets: int) -> int:
         """How many cases have changed; makes the table of them."""
         before = self.preview.published.tables
-        found = " UNION ".join(f"({_differing(self.preview, self.view, before[half.name], half)})" for half in self.halves)
+        sides = [_differing(self.preview, self.view, before[half.name], half) for half in self.halves]
+        found = " UNION ".join(f"({side})" for side in sides)
         self.preview.rows(
             f"CREATE OR REPLACE TEMP TABLE {CHANGED} AS SELECT id, {bucket_of('id', buckets)} AS bucket FROM ({found})"
         )
