@@ -88,7 +88,7 @@ def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time
     again = workplace.execute("refresh_all_job")
 
     assert_done(again)
-    assert again.stdout.count("nothing changed in the source; nothing was committed") == 3
+    assert again.stdout.count("nothing changed in the source, so no row was read") == 3
     assert "DEBUG" not in again.stdout
     assert warnings_in(again) == []
     assert workplace.events() == first

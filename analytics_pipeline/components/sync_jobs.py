@@ -100,7 +100,7 @@ def _sync_op(spec: SplitSyncSpec, verb: Verb) -> dg.OpDefinition:
         with failing_plainly():
             outcome = _WORK[verb].sync(analytics.sync_job(spec, context.log.info, run_id=context.run.run_id))
         if not outcome.halves:
-            context.log.info("%s: nothing changed in the source; nothing was committed.", spec.name)
+            context.log.info("%s: nothing changed in the source, so no row was read.", spec.name)
         for result in outcome.checks:
             if not result.passed:
                 context.log.warning("%s of %s fails: %s", result.name, result.table, result.description)

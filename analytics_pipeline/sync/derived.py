@@ -10,26 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 
 from analytics_pipeline.human_signals.derivation import VERSION, CasesDerivation
 from analytics_pipeline.human_signals.rows import refuse_missing
+from analytics_pipeline.human_signals.withdrawal import CasesWithdrawal
 from analytics_pipeline.sync.plan import HalfPlan
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 
-def derivation_of(spec: SplitSyncSpec, log: Callable[[str], None] = lambda _: None) -> CasesDerivation | None:
-    """How a dataset's derived tables are made; None where it has none.
+def derivation_of(
+    spec: SplitSyncSpec, log: Callable[[str], None] = lambda _: None
+) -> CasesDerivation | CasesWithdrawal:
+    """How a dataset's derived tables are made, or emptied where its spec asks for none any more.
 
     Args:
         spec: of the dataset.
-        log: gets a line for what is made anew, and why.
+        log: gets a line for what is made anew or taken away, and why.
     """
-    if not spec.cases:
-        return None
-    return CasesDerivation(spec.name, spec.visible_metrics, spec.filter_columns, log)
+    derivation = CasesDerivation(spec.name, spec.visible_metrics, spec.filter_columns, log)
+    return derivation if spec.cases else CasesWithdrawal(derivation)
 
 
 def published_tables(spec: SplitSyncSpec) -> Sequence[str]:
     """All tables of a dataset: its halves, and what is derived from them."""
     derivation = derivation_of(spec)
-    return [*map(spec.table, Half), *((derivation.cases, derivation.signals) if derivation else ())]
+    derived = (derivation.cases, derivation.signals) if isinstance(derivation, CasesDerivation) else ()
+    return [*map(spec.table, Half), *derived]
 
 
 def derived_version(spec: SplitSyncSpec) -> str:

@@ -101,18 +101,15 @@ class Publishing:
 
     def _with_derived(self, stage: Stage, change: Change) -> Change:
         """The change with what follows from the rows, so that nobody sees one without the other."""
-        derivation = derivation_of(self.spec, self.log)
-        if derivation is None:
-            return change
         written = [partition.sync_id for table in change.tables for partition in table.partitions]
-        derived = derivation.derive(self.store, stage, change, change.views[0], [*written, stage.sync_id][0])
+        sync_id, view = [*written, stage.sync_id][0], change.views[0]
+        derived = derivation_of(self.spec, self.log).derive(self.store, stage, change, view, sync_id)
         return replace(
             change, tables=[*change.tables, *derived.tables], metadata={**change.metadata, **derived.metadata}
         )
 
     def _is_published(self, manifest: Manifest) -> bool:
-        derivation = derivation_of(self.spec)
-        if derivation is not None and not derivation.is_current(self.store, joined_view(self.spec, None)):
+        if not derivation_of(self.spec).is_current(self.store, joined_view(self.spec, None)):
             return False
         return spec_is_published(manifest, self.spec) and all(
             _declared(self.spec, half) == _kept_value(manifest, self.spec.table(half), CHECKED_KEY) for half in Half

@@ -116,7 +116,7 @@ def test_another_view_or_another_column_makes_all_cases_anew(dataset: Synced) ->
 
 @pytest.mark.parametrize("others", [{"revision": 3}, {"revision": 2, "zone": "a"}], ids=["newer", "as new"])
 def test_another_row_of_a_record_becomes_the_newest_by_columns_that_no_case_shows(
-    store: Store, others: Mapping[str, Any]
+    store: Store, others: dict[str, Any]
 ) -> None:
     """Otherwise a case shows the row that was the newest once, for ever."""
     dataset, view = Synced(store), replace(VIEW, newest_by="revision")

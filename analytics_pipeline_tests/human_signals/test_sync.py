@@ -144,6 +144,26 @@ def test_cases_that_are_switched_on_later_are_made_though_nothing_changed(filled
     assert cases(store) == expected(store)
 
 
+def test_cases_that_are_switched_off_are_gone_with_the_next_refresh(filled: str, store: Store) -> None:
+    """Otherwise they stay as they were for ever, also those of people who asked to be forgotten."""
+    refresh(store, filled)
+    assert refresh(store, filled, cases=False) == [
+        "demo_cases: 6 cases were taken away: the dataset asks for none any more."
+    ]
+    manifest = store.manifest()
+    for table in ("demo_cases", "demo_case_signals"):
+        assert published(store, f"SELECT count(*) FROM {table}") == [(0,)]
+        assert list(manifest.tables[table].files) == []
+        assert (manifest.metadata[table].value["row_count"], manifest.metadata[table].value["filter_values"]) == (0, {})
+    assert "metric_schema" not in manifest.metadata["demo_cases"].value
+    assert refresh(store, filled, cases=False) == []
+    assert store.manifest().version == manifest.version
+    execute(filled, "DELETE FROM notes WHERE id = 'c3'")
+    assert refresh(store, filled, cases=False) == []
+    assert refresh(store, filled) == ["demo_cases: all 5 cases were made: there were none."]
+    assert cases(store) == expected(store)
+
+
 def test_new_rules_make_cases_anew_though_nothing_changed(
     filled: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
