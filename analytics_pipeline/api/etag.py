@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
 
 from analytics_pipeline.store import Manifest
@@ -27,7 +28,12 @@ def etag(manifest: Manifest, rules: str, path: str, parameters: str) -> str:
     return f'"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]}"'
 
 
-def is_known(tag: str, if_none_match: str | None) -> bool:
-    """Whether the tag is among those that a request says it has; by RFC 9110, weak ones count as well."""
-    known = (if_none_match or "").split(",")
-    return tag in {candidate.strip().removeprefix("W/") for candidate in known}
+def is_known(tag: str, if_none_match: Sequence[str]) -> bool:
+    """Whether a request says that it has an answer, which there is; by RFC 9110, weak tags count, and `*` means any.
+
+    Args:
+        tag: of the answer.
+        if_none_match: the header's lines.
+    """
+    known = {candidate.strip().removeprefix("W/") for line in if_none_match for candidate in line.split(",")}
+    return tag in known or "*" in known

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from analytics_pipeline.api.table import Rows
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_SCORE = "score"
+_SCORE, _CLASSIFICATION, _ANALYSIS = "score", "classification", "analysis"
 
 GROUPS = (
     "environment",
@@ -86,8 +86,9 @@ class _Parameters(BaseModel):
 
 
 class Filters(_Parameters):
-    """The filters that every question takes."""
+    """The filters that every question takes; which rows a metric's name leaves, each says itself."""
 
+    metric_name: MetricName | None = None
     environment: str | None = None
     source_name: str | None = None
     source_component: str | None = None
@@ -105,7 +106,6 @@ class Filters(_Parameters):
 class MetricFilters(Filters):
     """The filters of questions about metrics."""
 
-    metric_name: MetricName | None = None
     metric_category: Annotated[
         str | None, Field(description="in any case; SCORE means results without a category, too")
     ] = None
@@ -181,26 +181,31 @@ class CorrelationParameters(MetricFilters):
 class ClassificationParameters(Filters):
     """Of categories of classifications."""
 
-    metric_name: MetricName | None = None
     category_source: Annotated[
         str, Field(description="the column of categories; actual_output, then metric_score where it is not there")
     ] = "explanation"
 
+    def of(self, rows: Rows) -> Rows:
+        """The classifications that the filters let through."""
+        return in_category(super().of(rows).equal("metric_name", self.metric_name), _CLASSIFICATION)
 
-class ClassificationTrendParameters(Filters):
+
+class ClassificationTrendParameters(ClassificationParameters):
     """Of one classification over time."""
 
     metric_name: MetricName
     granularity: Granularity = Granularity.DAILY
-    category_source: str = "explanation"
 
 
 class InsightParameters(Filters):
     """Of analyses, page by page."""
 
-    metric_name: MetricName | None = None
     page: Annotated[int, Field(ge=1)] = 1
     limit: Annotated[int, Field(ge=1, le=100)] = 20
+
+    def of(self, rows: Rows) -> Rows:
+        """The analyses of all metrics that the other filters let through."""
+        return in_category(super().of(rows), _ANALYSIS)
 
 
 class PageParameters(MetricFilters):

@@ -178,10 +178,11 @@ class Service:
 
         target = self.datasets.target(name)
         manifest = await anyio.to_thread.run_sync(self.version)
-        if is_known(tag(manifest), request.headers.get("if-none-match")):
+        is_there = is_published(manifest, target.table)
+        if is_there and is_known(tag(manifest), request.headers.getlist("if-none-match")):
             return Response(status_code=304, headers={**_REVALIDATE, "ETag": tag(manifest)})
         kept = manifest.metadata.get(target.table)
-        answer = stored(kept.value) if kept and is_published(manifest, target.table) else None
+        answer = stored(kept.value) if kept and is_there else None
         if answer is not None:
             return _response(Tagged(answer.model_dump_json(), tag(manifest)))
 

@@ -91,6 +91,33 @@ def test_what_did_not_change_is_not_sent_again(api: Api, route: str) -> None:
     assert "no-cache" in first.headers["cache-control"]
 
 
+@pytest.mark.parametrize("header", ["*", '"other", *', '"with, a comma", {tag}', 'W/"other" ,W/{tag}'])
+def test_tags_come_in_lists_and_a_star_is_any_of_them(api: Api, header: str) -> None:
+    """By RFC 9110; otherwise caches in between fetch what they have."""
+    tag = api.get(f"{ANALYTICS}/trends").headers["etag"]
+
+    assert api.get(f"{ANALYTICS}/trends", headers={"If-None-Match": header.format(tag=tag)}).status_code == 304
+
+
+def test_tags_may_stand_in_several_lines(api: Api) -> None:
+    tag = api.get(f"{ANALYTICS}/trends").headers["etag"]
+
+    lines: Any = [("If-None-Match", '"other"'), ("If-None-Match", tag)]
+    assert api.get(f"{ANALYTICS}/trends", headers=lines).status_code == 304
+
+
+@pytest.mark.parametrize("header", ["{bare}", "W/{bare}", "", ",", '"*"', "**"])
+def test_what_is_no_tag_of_the_answer_fetches_it(api: Api, header: str) -> None:
+    bare = api.get(f"{ANALYTICS}/trends").headers["etag"].strip('"')
+
+    assert api.get(f"{ANALYTICS}/trends", headers={"If-None-Match": header.format(bare=bare)}).status_code == 200
+
+
+def test_nobody_has_what_was_never_published(serve: Serve, store: Store) -> None:
+    """Otherwise a star hides that there is no dataset."""
+    assert serve(store.root).get(f"{ANALYTICS}/trends", headers={"If-None-Match": "*"}).status_code == 404
+
+
 def test_a_tag_is_of_normal_parameters_and_of_the_datasets(serve: Serve, api: Api, monitoring: Store) -> None:
     def tag(of: Api = api, **params: Any) -> str:
         return of.get(f"{ANALYTICS}/trends", **params).headers["etag"]

@@ -18,7 +18,6 @@ from analytics_pipeline.api.shapes import (
 )
 from analytics_pipeline.api.table import Ask, Columns, Rows
 
-CLASSIFICATION = "CLASSIFICATION"
 MOST_CATEGORIES = 200
 """Of a metric; the most frequent ones are listed."""
 
@@ -77,7 +76,7 @@ def classification_breakdown(ask: Ask, rows: Rows, category_source: str) -> Clas
 def classification_trends(
     ask: Ask, rows: Rows, metric_name: str, granularity: Granularity, category_source: str
 ) -> ClassificationTrends:
-    """How often one classification came to each of its values in each step of time."""
+    """How often one classification came to each of its values in each step of time; the rows are of it alone."""
     columns = rows.columns
     sql = _TRENDS.format(
         unit=granularity.unit,

@@ -15,8 +15,6 @@ from analytics_pipeline.api.questions.paging import Count, find_page, span_of
 from analytics_pipeline.api.shapes import Insight, Insights, SourceInfo
 from analytics_pipeline.api.table import Ask, Rows
 
-ANALYSIS = "ANALYSIS"
-
 _TEXTS = ("dataset_id", "metric_name", "query", "actual_output", "signals", "explanation")
 _SOURCE = ("environment", "source_name", "source_component")
 

@@ -5,9 +5,11 @@ Belongs here: which question answers which path. Does not: the questions, common
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
 from analytics_pipeline.api import parameters as asked
 from analytics_pipeline.api import shapes
@@ -16,6 +18,7 @@ from analytics_pipeline.api.questions import categories, correlation, distributi
 from analytics_pipeline.api.questions.grouping import checked_group
 from analytics_pipeline.api.routes.shared import READING, service_of
 from analytics_pipeline.api.service import Published
+from analytics_pipeline.api.table import Rows
 from analytics_pipeline.store import JsonObject
 
 router = APIRouter(prefix="/api/monitoring/analytics", tags=["analytics"], responses=READING)
@@ -41,25 +44,15 @@ async def summary(request: Request, given: Annotated[asked.SummaryParameters, Qu
 @router.get("/trends", response_model=shapes.Trends)
 async def trends(request: Request, given: Annotated[asked.TrendParameters, Query()]) -> Response:
     """Each metric's scores in each hour, day or week."""
-    return await service_of(request).answer(
-        request,
-        MONITORING,
-        given,
-        lambda table: scores.trends(table.ask, given.of(table.visible(given.metric_name)), given.granularity),
-    )
+    return await _answer(request, given, lambda table, rows: scores.trends(table.ask, rows, given.granularity))
 
 
 @router.get("/metric-breakdown", response_model=shapes.MetricBreakdown)
 async def metric_breakdown(request: Request, given: Annotated[asked.BreakdownParameters, Query()]) -> Response:
     """How each metric does, and in each group."""
     group = checked_group(given.group_by)
-    return await service_of(request).answer(
-        request,
-        MONITORING,
-        given,
-        lambda table: scores.metric_breakdown(
-            table.ask, given.of(table.visible(given.metric_name)), given.threshold, group
-        ),
+    return await _answer(
+        request, given, lambda table, rows: scores.metric_breakdown(table.ask, rows, given.threshold, group)
     )
 
 
@@ -67,13 +60,8 @@ async def metric_breakdown(request: Request, given: Annotated[asked.BreakdownPar
 async def latency_distribution(request: Request, given: Annotated[asked.LatencyParameters, Query()]) -> Response:
     """The histogram and the percentiles of latencies."""
     group = checked_group(given.group_by)
-    return await service_of(request).answer(
-        request,
-        MONITORING,
-        given,
-        lambda table: distributions.latency_distribution(
-            table.ask, given.of(table.visible(given.metric_name)), given.bins, group
-        ),
+    return await _answer(
+        request, given, lambda table, rows: distributions.latency_distribution(table.ask, rows, given.bins, group)
     )
 
 
@@ -81,13 +69,8 @@ async def latency_distribution(request: Request, given: Annotated[asked.LatencyP
 async def class_distribution(request: Request, given: Annotated[asked.ClassParameters, Query()]) -> Response:
     """One column's values in each group."""
     group = checked_group(given.group_by)
-    return await service_of(request).answer(
-        request,
-        MONITORING,
-        given,
-        lambda table: distributions.class_distribution(
-            table.ask, given.of(table.visible(given.metric_name)), given.metric, group
-        ),
+    return await _answer(
+        request, given, lambda table, rows: distributions.class_distribution(table.ask, rows, given.metric, group)
     )
 
 
@@ -116,14 +99,10 @@ async def classification_breakdown(
     request: Request, given: Annotated[asked.ClassificationParameters, Query()]
 ) -> Response:
     """How often classifications came to each of their values."""
-
-    def question(table: Published) -> shapes.ClassificationBreakdown:
-        rows = asked.in_category(given.of(table.visible(given.metric_name)), categories.CLASSIFICATION)
-        return categories.classification_breakdown(
-            table.ask, rows.equal("metric_name", given.metric_name), given.category_source
-        )
-
-    return await service_of(request).answer(request, MONITORING, given, question)
+    source = given.category_source
+    return await _answer(
+        request, given, lambda table, rows: categories.classification_breakdown(table.ask, rows, source)
+    )
 
 
 @router.get("/classification-trends", response_model=shapes.ClassificationTrends)
@@ -131,26 +110,20 @@ async def classification_trends(
     request: Request, given: Annotated[asked.ClassificationTrendParameters, Query()]
 ) -> Response:
     """How often one classification came to each of its values in each hour, day or week."""
-
-    def question(table: Published) -> shapes.ClassificationTrends:
-        rows = asked.in_category(given.of(table.rows), categories.CLASSIFICATION)
-        return categories.classification_trends(
-            table.ask,
-            rows.equal("metric_name", given.metric_name),
-            given.metric_name,
-            given.granularity,
-            given.category_source,
-        )
-
-    return await service_of(request).answer(request, MONITORING, given, question)
+    how = given.metric_name, given.granularity, given.category_source
+    return await _answer(request, given, lambda table, rows: categories.classification_trends(table.ask, rows, *how))
 
 
 @router.get("/analysis-insights", response_model=shapes.Insights)
 async def analysis_insights(request: Request, given: Annotated[asked.InsightParameters, Query()]) -> Response:
     """What analyses found, the newest first."""
+    return await _answer(
+        request, given, lambda table, rows: insights.analysis_insights(table.ask, table.count, rows, given)
+    )
 
-    def question(table: Published) -> shapes.Insights:
-        rows = asked.in_category(given.of(table.visible(given.metric_name)), insights.ANALYSIS)
-        return insights.analysis_insights(table.ask, table.count, rows, given)
 
-    return await service_of(request).answer(request, MONITORING, given, question)
+async def _answer(request: Request, given: asked.Filters, question: Callable[[Published, Rows], BaseModel]) -> Response:
+    """The answer to a question about the rows that a request means."""
+    return await service_of(request).answer(
+        request, MONITORING, given, lambda table: question(table, given.of(table.visible(given.metric_name)))
+    )
