@@ -86,7 +86,10 @@ def _metadata(spec: SplitSyncSpec) -> dg.AssetsDefinition:
         store = analytics.store()
         return {**stored_metadata(spec, store.manifest(), analytics.status(spec)), **score_picture(spec, store)}
 
-    about = f"What is known about `{spec.name}`: its status, and what every commit computes about its tables."
+    about = (
+        f"What is known about `{spec.name}`: its status, and what every commit computes about its tables. "
+        "Its scores are drawn after a sync that read all rows, and whenever this asset is materialized."
+    )
     return shown_asset(spec, metadata_key(spec), after=spec.view, kinds={"json"}, description=about, show=show)
 
 

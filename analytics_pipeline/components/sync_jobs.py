@@ -26,6 +26,7 @@ from analytics_pipeline.components.sync_events import (
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.checks import verified_in_time
 from analytics_pipeline.sync.spec import SplitSyncSpec
+from analytics_pipeline.sync.status import SyncType
 
 if TYPE_CHECKING:
     from analytics_pipeline.sync.engine import SyncJob
@@ -117,9 +118,10 @@ def _events(spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOut
         with failing_plainly():
             summary = analytics.view_summary(spec)
         yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
-        with failing_plainly():
-            picture = score_picture(spec, analytics.store())
-        shown = {**stored_metadata(spec, outcome.manifest, status), **picture}
+        shown = stored_metadata(spec, outcome.manifest, status)
+        if status.sync_type is SyncType.FULL:  # a picture is made of all rows: more than a small refresh costs
+            with failing_plainly():
+                shown = {**shown, **score_picture(spec, analytics.store())}
         yield dg.AssetMaterialization(metadata_key(spec), metadata=shown)
     yield from derived_events(spec, outcome)
     for result in outcome.checks:

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from analytics_pipeline_tests.components import scenario
-from analytics_pipeline_tests.components.scenario import events, spec
+from analytics_pipeline_tests.components.scenario import change_source, events, materialize, spec
 
 SCORED = {
     "results_query": "SELECT order_id AS dataset_id, placed_at, 'tone' AS metric_name, metric_score FROM reviews",
@@ -26,12 +26,27 @@ def refresh(instance: dg.DagsterInstance, **changes: object) -> dg.AssetMaterial
 
 
 @pytest.mark.usefixtures("orders_url", "store")
-def test_a_refresh_shows_a_picture_of_the_scores(instance: dg.DagsterInstance) -> None:
+def test_the_first_sync_shows_a_picture_of_the_scores(instance: dg.DagsterInstance) -> None:
     """People look at a curve before they ask for numbers."""
     shown = refresh(instance, **SCORED).metadata["scores"].value
     begin, _, picture = str(shown).partition("base64,")
     assert begin == "![Scores by day and metric](data:image/png;"
     assert base64.b64decode(picture.removesuffix(")")).startswith(PNG)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_refresh_of_some_rows_draws_nothing_until_somebody_asks(
+    instance: dg.DagsterInstance, orders_url: str
+) -> None:
+    """A picture is made of all rows, so it would cost more than the refresh."""
+    refresh(instance, **SCORED)
+    change_source(
+        orders_url, "UPDATE reviews SET metric_score = 0.25 WHERE order_id = (SELECT max(order_id) FROM reviews)"
+    )
+    small = refresh(instance, **SCORED)
+    assert (small.metadata["last_sync_type"].value, "scores" in small.metadata) == ("incremental", False)
+    assert materialize(scenario.definitions(spec(**SCORED)), instance, ["orders_metadata"]).success
+    assert "data:image/png" in str(events(instance, "orders_metadata")[-1].metadata["scores"].value)
 
 
 @pytest.mark.usefixtures("orders_url", "store")
