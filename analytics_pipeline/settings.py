@@ -49,6 +49,11 @@ class Home:
         return self.path / "store"
 
     @property
+    def capabilities(self) -> Path:
+        """The tables of capability runs; in the store, whose catalog has a view of each."""
+        return self.store / "capabilities"
+
+    @property
     def status(self) -> Path:
         """One status file a dataset."""
         return self.path / "status"

@@ -19,10 +19,22 @@ from analytics_pipeline.errors.api import (
     TableSyncing,
     TooManyMetrics,
 )
+from analytics_pipeline.errors.append import AppendedFileUnreadable, AppendFailed, ColumnTypeChanged
 from analytics_pipeline.errors.base import (
     AnalyticsError,
     ExtraMissing,
     SettingsError,
+)
+from analytics_pipeline.errors.capabilities import (
+    CapabilityError,
+    RecordFieldNotScalar,
+    RecordsDisagree,
+    RecordTableRefused,
+    RecordValueRefused,
+    RunNotFound,
+    RunRefused,
+    StoreConfigInvalid,
+    TableNotFound,
 )
 from analytics_pipeline.errors.human_signals import CaseColumnsMissing
 from analytics_pipeline.errors.sample import (
@@ -111,11 +123,15 @@ from analytics_pipeline.errors.sync import (
 __all__ = [
     "AnalyticsError",
     "ApiError",
+    "AppendFailed",
+    "AppendedFileUnreadable",
     "BackupFailed",
     "BackupRefused",
+    "CapabilityError",
     "CaseColumnsMissing",
     "ColumnMissing",
     "ColumnNamesClash",
+    "ColumnTypeChanged",
     "CommitFailed",
     "CommitUnconfirmed",
     "CopyDiffers",
@@ -146,9 +162,15 @@ __all__ = [
     "QueryFailed",
     "QueryRefused",
     "QueryTimedOut",
+    "RecordFieldNotScalar",
+    "RecordTableRefused",
+    "RecordValueRefused",
+    "RecordsDisagree",
     "RequestTimedOut",
     "ResultTooLarge",
     "RowLimitTooSmall",
+    "RunNotFound",
+    "RunRefused",
     "SampleError",
     "SampleFolderClosed",
     "SampleNotInstalled",
@@ -177,6 +199,7 @@ __all__ = [
     "StageBusy",
     "StaleReader",
     "StoreBusy",
+    "StoreConfigInvalid",
     "StoreDiskFull",
     "StoreError",
     "StoreFormatUnknown",
@@ -188,6 +211,7 @@ __all__ = [
     "SyncError",
     "SyncRunning",
     "TableNotAvailable",
+    "TableNotFound",
     "TableSyncing",
     "TooManyMetrics",
     "TooManyPartitions",

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from analytics_pipeline.errors import ViewsRefused
+from analytics_pipeline.store.append.published import create_append_views
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.manifest import JoinView, Manifest, Table
 from analytics_pipeline.store.partition import DataFile, uncovered_files
@@ -53,6 +54,7 @@ def build_catalog(manifest: Manifest, layout: Layout, target: Path) -> None:
         connection.execute(f"ATTACH {literal(str(target))} AS target (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("BEGIN")
         create_views(connection, manifest, layout, "target.")
+        create_append_views(connection, layout, "target.")
         _write_store_tables(connection, manifest, layout)
         connection.execute("COMMIT")
         connection.execute("DETACH target")

@@ -47,6 +47,10 @@ class Layout:
         """The data files, one folder a table."""
         return self.root / "tables"
 
+    def appended(self, schema: str) -> Path:
+        """The folder of append-only tables whose views are in a schema of the catalog."""
+        return self.root / schema
+
     @property
     def staging(self) -> Path:
         """One folder a sync at work."""
@@ -69,6 +73,14 @@ class Layout:
     def catalog_of(self, version: int) -> Path:
         """The catalog of a version."""
         return self.catalogs / f"{version:09d}.duckdb"
+
+    def catalog_state(self, version: int) -> tuple[int, int] | None:
+        """What changes when the catalog of a version is made anew; None where there is none."""
+        try:
+            found = self.catalog_of(version).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def size_of(self, path: str) -> int | None:
         """Bytes of a data file, by its path relative to the root; None where there is none."""

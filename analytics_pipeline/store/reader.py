@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 
 from analytics_pipeline.errors import QueryFailed, QueryRefused, StaleReader
+from analytics_pipeline.store.append.published import append_folders
 from analytics_pipeline.store.catalog import attach_catalog, build_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.manifest import Manifest
@@ -30,18 +31,29 @@ class SqlSession:
 
     Args:
         layout: the store.
-        manifest: the version; its data files are all that the session can open.
+        manifest: the version; the session can open its data files, append-only tables, and nothing else.
         memory_limit: for all queries of the session together, as DuckDB spells it.
     """
 
     def __init__(self, layout: Layout, manifest: Manifest, *, memory_limit: str = DEFAULT_MEMORY) -> None:
         self.manifest = manifest
+        self.catalog_state = layout.catalog_state(manifest.version)
         self._files = [f"{layout.root}/{file.path}" for file in manifest.live_files]
 
         def attach(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
             _attach(connection, layout, manifest, folder)
 
-        self._sql = SealedSql(attach, files=self._files, database="store", memory_limit=memory_limit)
+        self._sql = SealedSql(
+            attach,
+            files=self._files,
+            folders=[str(folder) for folder in append_folders(layout)],
+            database="store",
+            memory_limit=memory_limit,
+        )
+
+    def shows(self, version: int, layout: Layout) -> bool:
+        """Whether this is the session of a version, with its catalog as it is now: new tables of runs renew it."""
+        return self.manifest.version == version and self.catalog_state == layout.catalog_state(version)
 
     def close(self) -> None:
         """Close the instance; running queries of other threads fail."""

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from analytics_pipeline.errors import IncompatibleColumn, NameRefused, UnsupportedColumnType
 
-_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 class Column(NamedTuple):
@@ -83,7 +83,7 @@ def checked_table_name(name: str) -> str:
     Raises:
         NameRefused: it is not lower-case letters, digits and `_`, or begins with something else than a letter.
     """
-    if not _TABLE_NAME.fullmatch(name):
+    if not TABLE_NAME.fullmatch(name):
         raise NameRefused(name, "use up to 63 lower-case letters, digits and _, beginning with a letter")
     return name
 

@@ -196,7 +196,7 @@ class Store:
     def _newest_session(self) -> Iterator[SqlSession]:
         manifest = self.manifest()
         with self._guard:
-            if self._session is None or self._session.manifest.version != manifest.version:
+            if self._session is None or not self._session.shows(manifest.version, self.layout):
                 outdated, self._session = self._session, self._new_session(manifest)
                 if outdated is not None and outdated not in self._users:
                     outdated.close()

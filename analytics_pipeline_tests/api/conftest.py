@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import polars as pl
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -88,3 +89,10 @@ def monitoring(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def api(serve: Serve, monitoring: Store) -> Api:
     """The API over those."""
     return serve(monitoring.root)
+
+
+@pytest.fixture(scope="session")
+def frame() -> pl.DataFrame:
+    """The same rows, joined by Polars."""
+    dataset = scenario.records(300)
+    return scenario.joined(dataset, scenario.results(dataset))

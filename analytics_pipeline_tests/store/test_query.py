@@ -193,7 +193,7 @@ def test_session_alone_reaches_no_foreign_file(store: Store, tmp_path: Path, att
     own = next((store.layout.tables / "facts").glob("*.parquet"))
     sql = attack.replace("{store}", str(store.root)).replace("{outside}", str(outside)).replace("{file}", str(own))
     try:
-        answer = str(session._connection.execute(sql).fetchall())
+        answer = str(session._sql._connection.execute(sql).fetchall())
     except Exception as error:  # noqa: BLE001 — any refusal will do
         answer = str(error)
     session.close()

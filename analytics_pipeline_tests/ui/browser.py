@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -26,6 +27,11 @@ FLAGS = [
     "--no-first-run",
 ]
 PATIENCE = 120
+NEEDS_CHROMIUM = [
+    pytest.mark.ui,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium"),
+]
+"""Marks of a module of tests."""
 
 
 @contextmanager

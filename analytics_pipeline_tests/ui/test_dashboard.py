@@ -8,16 +8,13 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from analytics_pipeline.store import open_store
-from analytics_pipeline_tests.ui.browser import CHROMIUM, PATIENCE, chromium, served_api
+from analytics_pipeline_tests.ui.browser import NEEDS_CHROMIUM, served_api
 from analytics_pipeline_tests.workplace import Workplace
 
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 DRAWN = "body[data-drawn]"
 PAGE_SIZE = 15
@@ -60,17 +57,9 @@ def address(place: Workplace) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
+def watched(page: Page) -> Iterator[Watched]:
     """Checked at the end of each test: no error on the console, no request to anybody else."""
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
     watched = Watched(page)
     yield watched
     page.close()
@@ -160,15 +149,12 @@ def test_it_draws_without_any_data(tmp_path_factory: pytest.TempPathFactory, wat
         expect(page.locator("#problem")).to_be_hidden()
 
 
-def test_a_token_is_asked_for_once(place: Workplace, browser: Browser) -> None:
+def test_a_token_is_asked_for_once(place: Workplace, page: Page) -> None:
     """Refused requests stand on the console, so that this page is not watched."""
     environment = {**place.environment, "ANALYTICS_API_TOKEN": "open sesame"}
     with served_api(place.folder, environment) as address:
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE * 1000)
         page.goto(address)
         page.locator("#login input").fill("open sesame")
         page.get_by_role("button", name="Continue").click()
         page.wait_for_selector(DRAWN)
         expect(page.locator("#status tbody tr")).to_have_count(4)
-        page.close()

@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from analytics_pipeline.store import open_store
-from analytics_pipeline_tests.ui.browser import CHROMIUM, PATIENCE, chromium, served_ui
+from analytics_pipeline_tests.ui.browser import NEEDS_CHROMIUM, PATIENCE, served_ui
 from analytics_pipeline_tests.workplace import Workplace
 
-pytestmark = [
-    pytest.mark.ui,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium"),
-]
+pytestmark = NEEDS_CHROMIUM
 
 WEEK = timedelta(7)
 FIRST_WEEK = date(2026, 9, 28)
@@ -42,20 +39,6 @@ def filled(place: Workplace, address: str) -> Workplace:
     tables = {f"{group}_metadata" for group in GROUPS}
     wait_for(lambda: tables <= {asset for asset, _ in place.events()}, place.events)
     return place
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    page = browser.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
-    yield page
-    page.close()
 
 
 def wait_for(condition: Callable[[], bool], what: Callable[[], object]) -> None:

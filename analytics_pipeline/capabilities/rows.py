@@ -1,0 +1,107 @@
+"""Rows: records as Arrow tables, whose schema comes from the record's class and never from the values.
+
+Belongs here: the Arrow type of each field, what a value becomes. Does not: checking a class (`records`), or storing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+import pyarrow as pa
+
+from analytics_pipeline.capabilities.identity import without_repeated_runs
+from analytics_pipeline.capabilities.records import RUNS, SCALARS, in_utc, scalar_of
+from analytics_pipeline.capabilities.runs import Record
+from analytics_pipeline.errors import RecordsDisagree, RecordValueRefused, RunRefused
+from analytics_pipeline.store.schema import checked_table_name
+
+_ARROW: Mapping[type, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bool: pa.bool_(),
+    bytes: pa.binary(),
+    datetime: pa.timestamp("us", "UTC"),
+}
+
+
+def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
+    """Records as rows of their tables; `runs` comes first, so that no payload is ever seen without it.
+
+    Raises:
+        NameRefused: a table's name is no plain identifier.
+        RecordValueRefused: a value does not fit its field.
+        RecordsDisagree: two records of one table give a field different types.
+        RunRefused: a record has no run_uid.
+    """
+    grouped: dict[str, list[Record]] = {}
+    for record in records:
+        grouped.setdefault(checked_table_name(record.table_name), []).append(record)
+    tables = {name: _table(name, grouped[name]) for name in sorted(grouped, key=lambda name: name != RUNS)}
+    return {name: without_repeated_runs(rows) if name == RUNS else rows for name, rows in tables.items()}
+
+
+def _table(name: str, records: Sequence[Record]) -> pa.Table:
+    rows = [record.model_dump(mode="python") for record in records]
+    fields = _fields(name, records, rows)
+    if any(not row.get("run_uid") for row in rows):
+        raise RunRefused("", f"of a record for {name} is missing or empty")
+    return pa.table({field: _column(name, field, kind, rows) for field, kind in fields.items()})
+
+
+def _fields(table: str, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> Mapping[str, type]:
+    """Each field's scalar type: by the classes where these say it, else by the values, if there are any."""
+    found: dict[str, set[type]] = {}
+    for kind in dict.fromkeys(type(record) for record in records):
+        for field, info in getattr(kind, "model_fields", {}).items():
+            scalar = scalar_of(info.annotation)
+            if scalar is not None:
+                found.setdefault(field, set()).add(scalar)
+    declared = set(found)
+    for row in rows:
+        for field, value in row.items():
+            if field not in declared and value is not None:
+                found.setdefault(field, set()).add(_scalar_of_value(table, field, value))
+    for field, kinds in found.items():
+        if len(kinds) > 1:
+            raise RecordsDisagree(table, field, (kind.__name__ for kind in kinds))
+    return {field: kinds.pop() for field, kinds in found.items()}
+
+
+def _scalar_of_value(table: str, field: str, value: object) -> type:
+    scalar = next((scalar for scalar in SCALARS if isinstance(value, scalar)), None)
+    if scalar is None:
+        raise RecordValueRefused(table, field, f"holds a {type(value).__name__}, which is no scalar")
+    return scalar
+
+
+def _column(table: str, field: str, kind: type, rows: Sequence[Mapping[str, Any]]) -> pa.Array[Any]:
+    values = [_plain(table, field, kind, row.get(field)) for row in rows]
+    try:
+        return pa.array(values, _ARROW[kind])
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError) as error:
+        raise RecordValueRefused(table, field, f"holds a value that no {kind.__name__} column can: {error}") from error
+
+
+def _plain(table: str, field: str, kind: type, value: object) -> object:
+    """The value as the column keeps it: enums as what they stand for, numbers that are none as NULL, times in UTC."""
+    if value is None:
+        return None
+    if isinstance(value, Enum):
+        value = value.value
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if math.isfinite(value) else None
+    if kind is bytes and isinstance(value, (bytearray, memoryview)):
+        value = bytes(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise RecordValueRefused(table, field, f"holds a {type(value).__name__} where a {kind.__name__} belongs")
+    if isinstance(value, datetime):
+        try:
+            return in_utc(value)
+        except ValueError as error:
+            raise RecordValueRefused(table, field, f"cannot be stored: {error}") from error
+    return value

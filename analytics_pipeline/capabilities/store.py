@@ -1,0 +1,86 @@
+"""The analytics store: runs in, SQL out.
+
+Belongs here: what a run becomes, payload and `runs` together. Does not: where it is kept (`backends`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
+from analytics_pipeline.capabilities.provenance import Provenance, ProvenanceLike, as_provenance
+from analytics_pipeline.capabilities.records import RUNS
+from analytics_pipeline.capabilities.runs import CapabilityRun, Record, run_records
+from analytics_pipeline.errors import RunRefused
+
+
+class AnalyticsStore:
+    """Results of capability runs, over a backend.
+
+    Args:
+        backend: keeps the records.
+    """
+
+    def __init__(self, backend: StorageBackend) -> None:
+        self.backend = backend
+
+    def write(self, runs: Sequence[CapabilityRun], *, provenance: ProvenanceLike = None) -> None:
+        """Store runs; see `write_with_receipt`."""
+        self.write_with_receipt(runs, provenance=provenance)
+
+    def write_with_receipt(
+        self, runs: Sequence[CapabilityRun], *, provenance: ProvenanceLike = None
+    ) -> StorageWriteReceipt:
+        """Store the records of runs, and a row of `runs` for each of their entities. Runs that are there are left out.
+
+        Args:
+            runs: any objects like `CapabilityRun`.
+            provenance: for all of them.
+
+        Raises:
+            RunRefused: a run's records go to several tables or belong to another run, or an entity has no id.
+            pydantic.ValidationError: `provenance` has an unknown field, or a timestamp without a time zone.
+            AnalyticsError: see the backend.
+        """
+        given = as_provenance(provenance)
+        records = [record for run in runs for record in _records(run, given)]
+        return self.backend.write_with_receipt(records) if records else StorageWriteReceipt()
+
+    def list_tables(self) -> list[str]:
+        """Names of the tables that hold rows, sorted."""
+        return self.backend.list_tables()
+
+    def describe_table(self, table_name: str) -> dict[str, str]:
+        """Columns of a table, with the names of their Polars types.
+
+        Raises:
+            TableNotFound: there is no such table.
+        """
+        return self.backend.describe_table(table_name)
+
+    def get_run_uri(self, run_uid: str) -> str:
+        """Where a run's rows are.
+
+        Raises:
+            RunNotFound: nowhere.
+        """
+        return self.backend.get_run_uri(run_uid)
+
+    def query_sql(self, sql: str) -> pl.DataFrame:
+        """The rows of a query over all tables; see the backend."""
+        return self.backend.query_sql(sql)
+
+
+def _records(run: CapabilityRun, provenance: Provenance) -> Sequence[Record]:
+    extracted = list(run.extract())
+    if not extracted:
+        return []
+    tables = sorted({record.table_name for record in extracted})
+    if len(tables) > 1 or tables == [RUNS]:
+        raise RunRefused(run.run_uid, f"extracts records for {', '.join(tables)}: one capability, one table of its own")
+    strange = {str(record.model_dump(mode="python").get("run_uid")) for record in extracted} - {run.run_uid}
+    if strange:
+        raise RunRefused(run.run_uid, f"extracts records of other runs: {', '.join(sorted(strange))}")
+    return [*extracted, *run_records(run, tables[0], provenance)]

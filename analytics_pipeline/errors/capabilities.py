@@ -1,0 +1,80 @@
+"""Errors of the capability store.
+
+Belongs here: what `analytics_pipeline.capabilities` refuses. Does not: failures of the files below it (`append`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from analytics_pipeline.errors.base import AnalyticsError
+
+
+class CapabilityError(AnalyticsError):
+    """The capability store refused something; what it holds is unchanged."""
+
+
+class RecordTableRefused(CapabilityError, TypeError):
+    """A record class names no table, or one that cannot be."""
+
+    def __init__(self, record: str, table: str) -> None:
+        given = f"gives table_name={table!r}" if table else "gives no table_name"
+        super().__init__(
+            f'{record} {given}. Write class {record}(BaseRecord, table_name="my_table"): up to 63 lower-case letters, '
+            f"digits and _, beginning with a letter; runs is the store's own."
+        )
+
+
+class RecordFieldNotScalar(CapabilityError, TypeError):
+    """A record class has a field that is no column."""
+
+    def __init__(self, record: str, field: str, annotation: str) -> None:
+        super().__init__(
+            f"Field {field!r} of {record} has the type {annotation}. A record is one flat row: use str, int, float, "
+            f"bool, bytes, datetime or Optional of one of them. For several values return several records."
+        )
+
+
+class RecordValueRefused(CapabilityError, ValueError):
+    """A record holds a value that its column cannot."""
+
+    def __init__(self, table: str, field: str, reason: str) -> None:
+        super().__init__(f"Field {field!r} of a record for {table} {reason}. Nothing was written.")
+
+
+class RecordsDisagree(CapabilityError, TypeError):
+    """Records of one table in one call give a field different types."""
+
+    def __init__(self, table: str, field: str, found: Iterable[str]) -> None:
+        super().__init__(
+            f"Field {field!r} comes with the types {', '.join(sorted(found))} in records for {table}. Nothing was "
+            f"written: a column has one type."
+        )
+
+
+class RunRefused(CapabilityError, ValueError):
+    """A run whose records or entities cannot be stored."""
+
+    def __init__(self, run_uid: str, reason: str) -> None:
+        super().__init__(f"Run {run_uid!r} {reason}. Nothing was written.")
+
+
+class RunNotFound(CapabilityError, ValueError):
+    """No table has a run."""
+
+    def __init__(self, run_uid: str, root: str) -> None:
+        super().__init__(f"Run {run_uid!r} is not in the store at {root}.")
+
+
+class TableNotFound(CapabilityError, ValueError):
+    """The store has no such table."""
+
+    def __init__(self, table: str, tables: Iterable[str]) -> None:
+        super().__init__(f"There is no table {table!r}. Tables: {', '.join(tables) or 'none yet'}.")
+
+
+class StoreConfigInvalid(CapabilityError, ValueError):
+    """The configuration of a capability store cannot be used."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The analytics store's configuration cannot be used: {reason}.")

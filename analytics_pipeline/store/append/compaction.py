@@ -1,0 +1,62 @@
+"""Compaction: many small files copied into one, so that a query opens few.
+
+Belongs here: which files and older copies are merged, how a copy takes their place. Does not: when it runs (`tables`).
+
+The raw files stay as they are; a copy only stands for them in queries. A copy grows by those no larger than itself,
+so that each row is copied about as often as the table doubles.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import timedelta
+
+from analytics_pipeline.store.append.index import Index
+from analytics_pipeline.store.append.layout import AppendLayout
+from analytics_pipeline.store.append.parquet import merge_files
+from analytics_pipeline.store.layout import fsync_path
+
+GRACE = timedelta(hours=1)
+"""How long a replaced copy stays, for queries that have begun and catalogs that list it."""
+
+
+def compact_table(index: Index, layout: AppendLayout, table: str) -> None:
+    """Copy the files of a table that are in no copy yet, together with the newest copies that are no larger.
+
+    Raises:
+        AppendedFileUnreadable: a file is damaged; nothing is changed.
+    """
+    files = index.live(table)
+    tail = list(files.tail)
+    if not tail:
+        return
+    rows = files.rows - sum(rows for _, _, rows in index.newest_copies(table))
+    merged: list[tuple[int, str]] = []
+    for number, name, size in index.newest_copies(table):
+        if size > rows:
+            break
+        merged.insert(0, (number, name))
+        rows += size
+    layout.compacted.mkdir(exist_ok=True)
+    target = layout.compacted / f"{table}-{uuid.uuid4().hex[:12]}.pq"
+    paths = [layout.compacted / name for _, name in merged] + [layout.folder(table) / name for name in tail]
+    try:
+        written = merge_files(paths, files.columns, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    fsync_path(layout.compacted)
+    with index.transaction():
+        index.add_copy(table, target.name, written, tail=tail, merged=[number for number, _ in merged], now=time.time())
+
+
+def remove_retired(index: Index, layout: AppendLayout, grace: timedelta = GRACE) -> None:
+    """Remove the copies whose grace has passed, and those that no index knows."""
+    if not layout.compacted.is_dir():
+        return
+    with index.transaction():
+        listed = index.listed_copies(time.time() - grace.total_seconds())
+    for path in layout.compacted.iterdir():
+        if path.name not in listed:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,132 @@
+"""Parquet files of append-only tables: written whole and durable, read as their table's columns.
+
+Belongs here: encoding, the schema of a file that another program wrote. Does not: where a file goes (`tables`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analytics_pipeline.errors import AppendedFileUnreadable, ColumnTypeChanged, NameRefused, UnsupportedColumnType
+from analytics_pipeline.store.layout import fsync_path
+from analytics_pipeline.store.schema import Column, Columns, arrow_schema, columns_of
+
+ROW_GROUP_ROWS = 122_880
+_BATCH_ROWS = 65_536
+
+
+class Found(NamedTuple):
+    """What is in a file.
+
+    Args:
+        columns: those that hold values at all.
+        rows: of the file.
+        keys: the columns that identities are made from.
+    """
+
+    columns: Columns
+    rows: int
+    keys: pa.Table
+
+
+def write_file(rows: pa.Table, path: Path) -> None:
+    """Write rows to a new file and force it to the disk."""
+    pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    fsync_path(path)
+
+
+def without_empty_types(rows: pa.Table) -> pa.Table:
+    """The columns that have a type: one in which nobody ever saw a value says nothing about its table."""
+    return rows.select([field.name for field in rows.schema if not pa.types.is_null(field.type)])
+
+
+def look_into(path: Path, keys: Sequence[str]) -> Found:
+    """What a file holds, whoever wrote it.
+
+    Args:
+        path: of the file.
+        keys: columns to read; those that it lacks are left out.
+
+    Raises:
+        AppendedFileUnreadable: it is damaged, or holds what no table can.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            wanted = [name for name in keys if name in schema.names]
+            return Found(_columns(schema), file.metadata.num_rows, file.read(columns=wanted))
+    except (pa.ArrowException, OSError, UnsupportedColumnType, NameRefused) as error:
+        raise AppendedFileUnreadable(str(path), str(error)) from error
+
+
+def _columns(schema: pa.Schema) -> Columns:
+    plain = [
+        pa.field(field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+        for field in schema
+        if not pa.types.is_null(field.type)
+    ]
+    return columns_of(pa.schema(plain))
+
+
+def new_columns(table: str, known: Columns, incoming: Columns) -> Sequence[Column]:
+    """The columns that a table does not have yet.
+
+    Raises:
+        ColumnTypeChanged: one that it has comes with another type.
+        NameRefused: one differs from a known one in case alone.
+    """
+    types, spelling = dict(known), {name.lower(): name for name, _ in known}
+    added = []
+    for column in incoming:
+        if column.name in types:
+            if types[column.name] != column.type:
+                raise ColumnTypeChanged(table, column.name, types[column.name], column.type)
+        elif column.name.lower() in spelling:
+            raise NameRefused(
+                column.name, f"{table} has {spelling[column.name.lower()]}, and SQL does not tell them apart"
+            )
+        else:
+            added.append(column)
+    return added
+
+
+def merge_files(paths: Sequence[Path], columns: Columns, target: Path) -> int:
+    """Write the rows of many files to a new one, in their order and in bounded memory; gives their number.
+
+    Raises:
+        AppendedFileUnreadable: one of them is damaged.
+    """
+    schema, rows = arrow_schema(columns), 0
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
+        pending: list[pa.RecordBatch] = []
+        for path in paths:
+            for batch in _aligned(path, schema):
+                pending.append(batch)
+                rows += batch.num_rows
+                if sum(part.num_rows for part in pending) >= ROW_GROUP_ROWS:
+                    writer.write_table(pa.Table.from_batches(pending, schema))
+                    pending = []
+        if pending:
+            writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
+    fsync_path(target)
+    return rows
+
+
+def _aligned(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                arrays = [
+                    batch.column(field.name).cast(field.type)
+                    if field.name in batch.schema.names
+                    else pa.nulls(batch.num_rows, field.type)
+                    for field in schema
+                ]
+                yield pa.record_batch(arrays, schema=schema)
+    except (pa.ArrowException, OSError) as error:
+        raise AppendedFileUnreadable(str(path), str(error)) from error

@@ -1,0 +1,76 @@
+"""Views over append-only tables: the SQL behind a query of one moment, and behind the published catalog.
+
+Belongs here: that SQL. Does not: which files there are (`index`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analytics_pipeline.store.append.index import TableFiles
+from analytics_pipeline.store.append.layout import AppendLayout
+from analytics_pipeline.store.schema import Columns, identifier, literal
+
+_REGULAR = "?????????????_????????.parquet"
+"""Names that carry a stamp."""
+
+_FILENAME = "|file"
+_WITH_NAMES = f", filename = {literal(_FILENAME)}"
+
+
+def moment_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
+    """The SELECT of a table as it was when its files were listed: no file that came later, none that is half a call."""
+    paths = [layout.compacted / name for name in files.copies] + [layout.folder(table) / name for name in files.tail]
+    return _listed_sql(files.columns, paths) if paths else _nothing_sql(files.columns)
+
+
+def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
+    """The SELECT of a table that sees every later file, too, without a word from the one who adds it.
+
+    Files of usual names up to `through`, and those of other names, are listed; the rest is found when it is asked.
+    """
+    folder, through = layout.folder(table), files.through
+    late = [name for name in files.tail if not is_regular(name) or (through is not None and stamp_of(name) <= through)]
+    listed = [layout.compacted / name for name in files.copies] + [folder / name for name in late]
+    fresh = f"SELECT {_names(files.columns)} FROM {_scan(files.columns, literal(str(folder / _REGULAR)), _WITH_NAMES)}"
+    if through is not None:
+        fresh += f" WHERE {identifier(_FILENAME)} > {literal(str(folder / f'{through:013d}~'))}"
+    selects = [_listed_sql(files.columns, listed)] if listed else []
+    if any(is_regular(name) for name in files.tail) or through is not None:
+        selects.append(fresh)
+    return "\nUNION ALL\n".join(selects) or _nothing_sql(files.columns)
+
+
+def is_regular(name: str) -> bool:
+    """Whether a file's name carries a stamp."""
+    return len(name) == len(_REGULAR) and name[:13].isdecimal() and name[13] == "_"
+
+
+def stamp_of(name: str) -> int:
+    """Milliseconds since 1970 of a regular name."""
+    return int(name[:13])
+
+
+def _listed_sql(columns: Columns, paths: Sequence[Path]) -> str:
+    listed = ", ".join(literal(str(path)) for path in paths)
+    return f"SELECT {_names(columns)} FROM {_scan(columns, f'[{listed}]')}"
+
+
+def _scan(columns: Columns, files: str, options: str = "") -> str:
+    """Files with any of a table's columns. The schema is given, or DuckDB would open every file to ask for it."""
+    fields = ", ".join(
+        f"{literal(name)}: {{name: {literal(name)}, type: {literal(type_)}, default_value: NULL}}"
+        for name, type_ in columns
+    )
+    # A folder named `city=Oslo` above the root would overwrite the column `city`, if DuckDB were to guess.
+    return f"read_parquet({files}, schema = MAP {{{fields}}}, hive_partitioning = false{options})"
+
+
+def _names(columns: Columns) -> str:
+    return ", ".join(identifier(column.name) for column in columns)
+
+
+def _nothing_sql(columns: Columns) -> str:
+    nothing = ", ".join(f"NULL::{type_} AS {identifier(name)}" for name, type_ in columns)
+    return f"SELECT {nothing} WHERE false"
