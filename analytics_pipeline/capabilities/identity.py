@@ -14,10 +14,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_pipeline.capabilities.records import RUNS
+from analytics_pipeline.capabilities.records import MATERIALIZATIONS, RUNS
 
 _BASE = ("run_uid", "capability_table", "entity_type", "entity_id")
 _EVENT = "run_event_id"
+_MATERIALIZATION = ("materialization_id", "asset_key", "partition_key", "run_uid")
 
 
 class CapabilityIdentity:
@@ -25,12 +26,16 @@ class CapabilityIdentity:
 
     def columns(self, table: str) -> Sequence[str]:
         """The columns that identities of a table are made from."""
+        if table == MATERIALIZATIONS:
+            return _MATERIALIZATION
         return (*_BASE, _EVENT) if table == RUNS else ("run_uid",)
 
     def of(self, table: str, rows: pa.Table) -> Sequence[tuple[str, ...]]:
         """For each row the identities that it takes; it is known if the first of them is."""
         if table == RUNS:
             return _of_runs(rows)
+        if table == MATERIALIZATIONS:
+            return [(key,) for key in _keys(rows, _MATERIALIZATION)]
         if "run_uid" not in rows.column_names:
             return [()] * rows.num_rows  # another program's: there is nothing to know it by
         return [() if uid is None else (uid,) for uid in rows.column("run_uid").to_pylist()]
@@ -39,7 +44,7 @@ class CapabilityIdentity:
 def _of_runs(rows: pa.Table) -> Sequence[tuple[str, ...]]:
     if not set(_BASE) <= set(rows.column_names):
         return [()] * rows.num_rows
-    bases = [json.dumps(row) for row in zip(*(rows.column(name).to_pylist() for name in _BASE), strict=True)]
+    bases = _keys(rows, _BASE)
     if _EVENT not in rows.column_names:
         return [(base,) for base in bases]
     events = rows.column(_EVENT).to_pylist()
@@ -47,6 +52,10 @@ def _of_runs(rows: pa.Table) -> Sequence[tuple[str, ...]]:
         (base,) if event is None else (json.dumps([base, event]), base)
         for base, event in zip(bases, events, strict=True)
     ]
+
+
+def _keys(rows: pa.Table, names: Sequence[str]) -> Sequence[str]:
+    return [json.dumps(row) for row in zip(*(rows.column(name).to_pylist() for name in names), strict=True)]
 
 
 def without_repeated_runs(rows: pa.Table) -> pa.Table:

@@ -18,6 +18,12 @@ from analytics_pipeline.store.schema import TABLE_NAME
 RUNS = "runs"
 """The table that the store itself fills."""
 
+MATERIALIZATIONS = "materializations"
+"""The table that tells which runs an asset of Dagster holds."""
+
+RESERVED = (RUNS, MATERIALIZATIONS)
+"""Tables that belong to the store; in a write they come before the payload."""
+
 SCALARS = (bool, int, float, str, bytes, datetime)
 """Types of fields, with their subclasses; `bool` before `int`, which it is a subclass of."""
 
@@ -74,7 +80,7 @@ class BaseRecord(BaseModel):
         super().__init_subclass__(**options)
         if not TABLE_NAME.fullmatch(table_name):
             raise RecordTableRefused(cls.__qualname__, table_name)
-        if table_name == RUNS and cls.__module__ != "analytics_pipeline.capabilities.runs":
+        if table_name in RESERVED and not cls.__module__.startswith("analytics_pipeline.capabilities."):
             raise RecordTableRefused(cls.__qualname__, table_name)
         cls.table_name = table_name
 

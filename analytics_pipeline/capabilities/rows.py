@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from analytics_pipeline.capabilities.identity import without_repeated_runs
-from analytics_pipeline.capabilities.records import RUNS, SCALARS, in_utc, scalar_of
+from analytics_pipeline.capabilities.records import RESERVED, RUNS, SCALARS, in_utc, scalar_of
 from analytics_pipeline.capabilities.runs import Record
 from analytics_pipeline.errors import RecordsDisagree, RecordValueRefused, RunRefused
 from analytics_pipeline.store.schema import checked_table_name
@@ -30,7 +30,7 @@ _ARROW: Mapping[type, pa.DataType] = {
 
 
 def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
-    """Records as rows of their tables; `runs` comes first, so that no payload is ever seen without it.
+    """Records as rows of their tables; the store's own come first, so that no payload is ever seen without them.
 
     Raises:
         NameRefused: a table's name is no plain identifier.
@@ -41,7 +41,7 @@ def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
     grouped: dict[str, list[Record]] = {}
     for record in records:
         grouped.setdefault(checked_table_name(record.table_name), []).append(record)
-    tables = {name: _table(name, grouped[name]) for name in sorted(grouped, key=lambda name: name != RUNS)}
+    tables = {name: _table(name, grouped[name]) for name in sorted(grouped, key=lambda name: name not in RESERVED)}
     return {name: without_repeated_runs(rows) if name == RUNS else rows for name, rows in tables.items()}
 
 

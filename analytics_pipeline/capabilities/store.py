@@ -45,7 +45,7 @@ class AnalyticsStore:
             AnalyticsError: see the backend.
         """
         given = as_provenance(provenance)
-        records = [record for run in runs for record in _records(run, given)]
+        records = [record for run in runs for record in records_of(run, given)]
         return self.backend.write_with_receipt(records) if records else StorageWriteReceipt()
 
     def list_tables(self) -> list[str]:
@@ -73,7 +73,12 @@ class AnalyticsStore:
         return self.backend.query_sql(sql)
 
 
-def _records(run: CapabilityRun, provenance: Provenance) -> Sequence[Record]:
+def records_of(run: CapabilityRun, provenance: Provenance) -> Sequence[Record]:
+    """The records of a run, and the rows of `runs` for its entities; nothing for a run without results.
+
+    Raises:
+        RunRefused: its records go to several tables or belong to another run, or an entity has no id.
+    """
     extracted = list(run.extract())
     if not extracted:
         return []

@@ -84,6 +84,19 @@ class ParquetBackend(StorageBackend):
         schema = pl.DataFrame(arrow_schema(columns).empty_table()).schema
         return {name: str(dtype) for name, dtype in schema.items()}
 
+    def scan_table(self, table_name: str) -> pl.LazyFrame:
+        """The rows of a table, read from its files when they are needed.
+
+        Raises:
+            TableNotFound: there is no such table.
+        """
+        files = self.tables.files(table_name)
+        if not files.columns:
+            raise TableNotFound(table_name, self.list_tables())
+        schema = pl.DataFrame(arrow_schema(files.columns).empty_table()).schema
+        paths = list(self.tables.paths(table_name, files))
+        return pl.scan_parquet(paths, schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
+
     def get_run_uri(self, run_uid: str) -> str:
         """The file that holds a run's rows.
 

@@ -68,6 +68,10 @@ class StorageBackend(Protocol):
         self.write(records)
         return StorageWriteReceipt()
 
+    def scan_table(self, table_name: str) -> pl.LazyFrame:
+        """The rows of a table, read when they are needed; by default at once."""
+        return self.query_sql(f"SELECT * FROM {table_name}").lazy()
+
     def get_run_uri(self, run_uid: str) -> str:
         """Where a run's rows are; by default the name of the payload table that has it.
 

@@ -195,10 +195,18 @@ class AppendTables:
             recovery.adopt(index, self.layout, self._identity, self._unreadable)
             return _live(index)
 
+    def files(self, table: str) -> TableFiles:
+        """What a table consists of at this moment; of nothing where there is no such table."""
+        return self.snapshot().get(table, TableFiles((), (), (), None, 0))
+
+    def paths(self, table: str, files: TableFiles) -> Sequence[Path]:
+        """Where the files of a table are."""
+        copies = [self.layout.compacted / name for name in files.copies]
+        return [*copies, *(self.layout.folder(table) / name for name in files.tail)]
+
     def columns(self, table: str) -> Columns:
         """The columns of a table, over all versions of its rows; none where there is no such table."""
-        files = self.snapshot().get(table)
-        return files.columns if files else ()
+        return self.files(table).columns
 
     def locate(self, table: str, identity: str) -> Path | None:
         """The file that holds the rows of an identity."""
