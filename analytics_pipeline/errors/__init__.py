@@ -26,6 +26,8 @@ from analytics_pipeline.errors.base import (
     SettingsError,
 )
 from analytics_pipeline.errors.capabilities import (
+    AssetInputRefused,
+    AssetOutputRefused,
     CapabilityError,
     RecordFieldNotScalar,
     RecordsDisagree,
@@ -125,6 +127,8 @@ __all__ = [
     "ApiError",
     "AppendFailed",
     "AppendedFileUnreadable",
+    "AssetInputRefused",
+    "AssetOutputRefused",
     "BackupFailed",
     "BackupRefused",
     "CapabilityError",

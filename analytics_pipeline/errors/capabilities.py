@@ -78,3 +78,19 @@ class StoreConfigInvalid(CapabilityError, ValueError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The analytics store's configuration cannot be used: {reason}.")
+
+
+class AssetOutputRefused(CapabilityError, TypeError):
+    """An asset returned something that the capability store cannot keep."""
+
+    def __init__(self, asset: str, reason: str) -> None:
+        super().__init__(
+            f"Asset {asset} {reason}. Nothing was stored. Return a capability run, a record, or a sequence of either."
+        )
+
+
+class AssetInputRefused(CapabilityError, TypeError):
+    """An asset asks for the rows of another one in a way that has no answer."""
+
+    def __init__(self, asset: str, reason: str) -> None:
+        super().__init__(f"The input from asset {asset} {reason}.")
