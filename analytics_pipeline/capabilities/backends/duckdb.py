@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
 from analytics_pipeline.capabilities.identity import CapabilityIdentity, run_uids
-from analytics_pipeline.capabilities.records import RUNS
+from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.rows import tables_of
 from analytics_pipeline.capabilities.runs import Record
 from analytics_pipeline.errors import AppendFailed, RunNotFound, TableNotFound
@@ -71,7 +71,7 @@ class DuckDBBackend(StorageBackend):
             for table, rows in batches.items():
                 fresh = self._insert(connection, table, rows)
                 counts[table] = fresh.num_rows
-                for run_uid in run_uids(fresh) if table != RUNS else ():
+                for run_uid in run_uids(fresh) if table not in RESERVED else ():
                     files.setdefault(run_uid, {})[table] = str(self.path)
         return StorageWriteReceipt(files, counts)
 
@@ -123,7 +123,7 @@ class DuckDBBackend(StorageBackend):
         """
         for table in self.list_tables():
             sql = f"SELECT 1 FROM {identifier(table)} WHERE run_uid = {literal(run_uid)} LIMIT 1"
-            if table != RUNS and not self.query_sql(sql).is_empty():
+            if table not in RESERVED and not self.query_sql(sql).is_empty():
                 return str(self.path)
         raise RunNotFound(run_uid, str(self.path))
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
 from analytics_pipeline.capabilities.identity import CapabilityIdentity, run_uids
-from analytics_pipeline.capabilities.records import RUNS
+from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.rows import tables_of
 from analytics_pipeline.capabilities.runs import Record
 from analytics_pipeline.errors import RunNotFound, TableNotFound
@@ -63,7 +63,7 @@ class ParquetBackend(StorageBackend):
         files: dict[str, dict[str, str]] = {}
         appended = self.tables.append(batches)
         for table, (path, rows) in appended.items():
-            if path is not None and table != RUNS:
+            if path is not None and table not in RESERVED:
                 for run_uid in run_uids(rows):
                     files.setdefault(run_uid, {})[table] = str(path)
         return StorageWriteReceipt(files, {table: rows.num_rows for table, (_, rows) in appended.items()})
@@ -104,7 +104,7 @@ class ParquetBackend(StorageBackend):
             RunNotFound: no table has the run.
         """
         for table in self.list_tables():
-            path = None if table == RUNS else self.tables.locate(table, run_uid)
+            path = None if table in RESERVED else self.tables.locate(table, run_uid)
             if path is not None:
                 return str(path)
         raise RunNotFound(run_uid, str(self.path))

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import polars as pl
 
-from analytics_pipeline.capabilities.records import RUNS
+from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.runs import Record
 from analytics_pipeline.errors import RunNotFound
 
@@ -81,7 +81,7 @@ class StorageBackend(Protocol):
         wanted = run_uid.replace("'", "''")
         for table in self.list_tables():
             if (
-                table != RUNS
+                table not in RESERVED
                 and not self.query_sql(f"SELECT 1 FROM {table} WHERE run_uid = '{wanted}' LIMIT 1").is_empty()
             ):
                 return table
