@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import timedelta, timezone
 from typing import Any
 
 import polars as pl
 import pytest
 
-from analytics_pipeline_tests.api.scenario import AWKWARD
+from analytics_pipeline_tests.api.scenario import AWKWARD, START, STEP
 
 ROOT = "/api/monitoring/analytics"
 GROUPS = (
@@ -31,7 +31,8 @@ ROUTES: dict[str, dict[str, Any]] = {
     "classification-trends": {"metric_name": "intent"},
     "analysis-insights": {},
 }
-MOMENT = datetime.fromisoformat("2026-01-07T12:00:00+00:00")
+MOMENT = START + timedelta(minutes=150 * STEP, seconds=2)
+"""Of all results of one record."""
 
 
 def category_is(name: str) -> pl.Expr:
@@ -44,9 +45,10 @@ FILTERS: list[tuple[dict[str, str], pl.Expr]] = [
     ({"source_name": "Bürgerportal"}, pl.col("source_name") == "Bürgerportal"),
     ({"source_component": "planner"}, pl.col("source_component") == "planner"),
     ({"source_type": "mail"}, pl.col("source_type") == "mail"),
-    ({"time_start": "2026-01-07T12:00:00Z"}, pl.col("timestamp") >= MOMENT),
-    ({"time_end": "2026-01-07T13:00:00+01:00"}, pl.col("timestamp") <= MOMENT),
-    ({"time_start": "2026-01-07", "time_end": "2026-01-07"}, pl.col("timestamp").dt.date() == MOMENT.date()),
+    ({"time_start": MOMENT.isoformat()}, pl.col("timestamp") >= MOMENT),
+    ({"time_end": MOMENT.astimezone(timezone(timedelta(hours=1))).isoformat()}, pl.col("timestamp") <= MOMENT),
+    ({"time_start": f"{MOMENT:%FT%TZ}", "time_end": f"{MOMENT:%FT%TZ}"}, pl.col("timestamp") == MOMENT),
+    ({"time_start": f"{MOMENT:%F}", "time_end": f"{MOMENT:%F}"}, pl.col("timestamp").dt.date() == MOMENT.date()),
     ({"metric_name": AWKWARD}, pl.col("metric_name") == AWKWARD),
     ({"metric_category": "Score"}, category_is("score")),
     ({"metric_category": "analysis"}, category_is("analysis")),

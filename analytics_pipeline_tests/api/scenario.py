@@ -19,6 +19,8 @@ from analytics_pipeline.sync.view import joined_view
 from analytics_pipeline_tests.store.scenario import schema_of
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
+STEP = 37
+"""Minutes between two records."""
 """A Monday."""
 
 AWKWARD = 'Robert\'); DROP TABLE monitoring_data;-- "x" 100%_é😀'
@@ -87,7 +89,7 @@ def records(count: int, seed: int = 7) -> list[dict[str, Any]]:
 
 
 def _record(number: int, drawn: random.Random) -> dict[str, Any]:
-    moment = START + timedelta(minutes=37 * number)
+    moment = START + timedelta(minutes=STEP * number)
     return {
         "dataset_id": f"r{number:05}",
         "timestamp": moment,
@@ -96,7 +98,7 @@ def _record(number: int, drawn: random.Random) -> dict[str, Any]:
         "environment": drawn.choice(["production", "staging", "O'Brien"]),
         "source_name": drawn.choice(["bot", "Bürgerportal"]),
         "source_component": drawn.choice(["planner", None]),
-        "source_type": "chat",
+        "source_type": drawn.choice(["chat", "mail"]),
         "query": drawn.choice(["50% off?", "Wo ist Köln_2 😀", "plain", None]),
         "actual_output": drawn.choice(['Yes\n"quoted"', "", None]),
         "latency": drawn.choice([None, math.nan, math.inf, *(round(drawn.uniform(1, 5000), 2) for _ in range(20))]),
@@ -125,7 +127,9 @@ def results(of: Sequence[Mapping[str, Any]], seed: int = 11) -> list[dict[str, A
                     "timestamp": None if drawn.random() < 0.02 else record["timestamp"] + timedelta(seconds=2),
                     "metric_name": metric,
                     "metric_category": category,
-                    "metric_score": drawn.choice([None, math.nan, *(round(drawn.random(), 3) for _ in range(20))])
+                    "metric_score": drawn.choice(
+                        [None, math.nan, 0.5, 0.9, *(round(drawn.random(), 3) for _ in range(20))]
+                    )
                     if scored
                     else None,
                     "signals": drawn.choice(_SIGNALS) if metric == "failure" else None,

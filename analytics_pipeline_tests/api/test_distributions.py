@@ -22,7 +22,8 @@ def test_latencies_fall_into_equal_steps(
 ) -> None:
     rows = frame.filter(rule & pl.col("latency").is_not_null())
     latencies = rows["latency"].to_numpy()
-    edges = np.histogram_bin_edges(latencies, bins) if len(latencies) else np.linspace(0, 1, bins + 1)
+    low, high = (min(latencies), max(latencies)) if len(latencies) else (0.0, 1.0)
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
 
     answer = api.json(
         f"{ROOT}/latency-distribution", bins=bins, **asked, **({"group_by": group_by} if group_by else {})
