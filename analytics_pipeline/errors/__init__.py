@@ -29,6 +29,7 @@ from analytics_pipeline.errors.capabilities import (
     AssetInputRefused,
     AssetOutputRefused,
     CapabilityError,
+    OutputsRefused,
     RecordFieldNotScalar,
     RecordsDisagree,
     RecordTableRefused,
@@ -39,6 +40,7 @@ from analytics_pipeline.errors.capabilities import (
     TableNotFound,
 )
 from analytics_pipeline.errors.human_signals import CaseColumnsMissing
+from analytics_pipeline.errors.jobs import JobBackendMissing, JobBackendUnknown, JobError, JobFailed, JobRefused
 from analytics_pipeline.errors.sample import (
     SampleError,
     SampleFolderClosed,
@@ -152,6 +154,11 @@ __all__ = [
     "IncompatibleColumn",
     "IncrementalColumnUnfit",
     "InvalidSourceUrl",
+    "JobBackendMissing",
+    "JobBackendUnknown",
+    "JobError",
+    "JobFailed",
+    "JobRefused",
     "KeyInexact",
     "KeysDoNotJoin",
     "ManifestUnreadable",
@@ -159,6 +166,7 @@ __all__ = [
     "MetricSchemaMissing",
     "MultidimensionalArray",
     "NameRefused",
+    "OutputsRefused",
     "OverlappingPartitions",
     "PartitionRefused",
     "PartitionsDisagree",

@@ -94,3 +94,10 @@ class AssetInputRefused(CapabilityError, TypeError):
 
     def __init__(self, asset: str, reason: str) -> None:
         super().__init__(f"The input from asset {asset} {reason}.")
+
+
+class OutputsRefused(CapabilityError, TypeError):
+    """A capability was given the outputs of another one."""
+
+    def __init__(self, capability: str, given: str, expected: str) -> None:
+        super().__init__(f"{capability} extracts records from {expected}, not from {given}.")
