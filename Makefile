@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEER := .venv-checkmaite
+PEER_READY := $(PEER)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev api sql test test-slow test-ui lint types format bench lock clean
+.PHONY: help demo dev api sql test test-slow test-ui test-checkmaite lint types format bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -43,6 +45,18 @@ test-slow: $(READY) ## the suites that take minutes: kill tests at length, large
 test-ui: $(READY) ## the suites in a real browser (Debian's chromium)
 	@$(BIN)/python -m pytest -m ui
 
+# The peer of the capability store, over the packages of `.venv`: the libraries that it computes with, several GB, are
+# left out (see analytics_pipeline_tests/capabilities/checkmaite_parts.py).
+$(PEER_READY): $(READY)
+	@rm -rf $(PEER) && $(BIN)/python -m venv $(PEER)
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > "$$($(PEER)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages_of_venv.pth"
+	@$(PEER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps checkmaite==0.6.1 maite==0.9.4
+	@touch $@
+
+test-checkmaite: $(PEER_READY) ## the capability store together with checkmaite 0.6.1
+	@$(PEER)/bin/python -m pytest analytics_pipeline_tests/capabilities/test_checkmaite.py
+
 lint: $(READY) ## ruff and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
@@ -66,4 +80,4 @@ lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
 
 clean: ## stop the sample Postgres, remove the environment, the store and all caches
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m analytics_pipeline.sample stop; fi
-	rm -rf $(VENV) .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEER) .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
