@@ -18,6 +18,7 @@ from analytics_pipeline.errors import StoreBusy, StoreUnwritable
 
 _FIRST_WAIT = 0.002
 _LONGEST_WAIT = 0.05
+_SIGNATURE = 24
 
 
 class FileLock:
@@ -89,7 +90,7 @@ def locked(path: Path, *, timeout: float) -> Iterator[None]:
     wait = _FIRST_WAIT
     while (lock := try_lock(path)) is None:
         if time.monotonic() > deadline:
-            raise StoreBusy(str(path), timeout, path.read_text() or "an unknown process")
+            raise StoreBusy(str(path), timeout, path.read_text().strip() or "an unknown process")
         time.sleep(wait)
         wait = min(wait * 2, _LONGEST_WAIT)
     try:
@@ -131,7 +132,7 @@ def _held(path: Path, kind: int, log: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            log(f"Waiting for {path.read_text() or 'another process'}, which holds {path.name}.")
+            log(f"Waiting for {path.read_text().strip() or 'another process'}, which holds {path.name}.")
             fcntl.flock(descriptor, kind)
         _sign(descriptor)
         yield
@@ -142,5 +143,5 @@ def _held(path: Path, kind: int, log: Callable[[str], None]) -> Iterator[None]:
 def _sign(descriptor: int) -> None:
     """Name the holder for those who wait; on a full disk the lock is as good without."""
     with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}".encode(), 0)
+        # Padded, not cut: ext4 forces a file that was cut to the disk as it is closed, which takes milliseconds.
+        os.pwrite(descriptor, f"process {os.getpid()}".ljust(_SIGNATURE).encode(), 0)

@@ -103,11 +103,10 @@ class ParquetBackend(StorageBackend):
         Raises:
             RunNotFound: no table has the run.
         """
-        for table in self.list_tables():
-            path = None if table in RESERVED else self.tables.locate(table, run_uid)
-            if path is not None:
-                return str(path)
-        raise RunNotFound(run_uid, str(self.path))
+        path = self.tables.locate(run_uid, without=RESERVED)
+        if path is None:
+            raise RunNotFound(run_uid, str(self.path))
+        return str(path)
 
     def query_sql(self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None) -> pl.DataFrame:
         """The rows of one SELECT over all tables, in DuckDB's dialect; an empty frame while nothing is stored.
@@ -120,6 +119,4 @@ class ParquetBackend(StorageBackend):
         Raises:
             StoreError: see `AppendTables.query`.
         """
-        if not self.tables.snapshot():
-            return pl.DataFrame()
         return self.tables.query(sql, timeout=timeout, max_rows=max_rows)

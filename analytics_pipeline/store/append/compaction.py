@@ -52,11 +52,12 @@ def compact_table(index: Index, layout: AppendLayout, table: str) -> None:
 
 
 def remove_retired(index: Index, layout: AppendLayout, grace: timedelta = GRACE) -> None:
-    """Remove the copies whose grace has passed, and those that no index knows."""
-    if not layout.compacted.is_dir():
+    """Remove the copies whose grace has passed, and those of its age that no index knows."""
+    if not layout.compacted.is_dir() or index.unpublished() is not None:  # the catalog may still list them
         return
+    limit = time.time() - grace.total_seconds()
     with index.transaction():
-        listed = index.listed_copies(time.time() - grace.total_seconds())
+        listed = index.listed_copies(limit)
     for path in layout.compacted.iterdir():
-        if path.name not in listed:
+        if path.name not in listed and path.stat().st_mtime <= limit:  # a catalog may list what a lost index knew
             path.unlink(missing_ok=True)

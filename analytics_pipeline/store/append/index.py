@@ -1,7 +1,7 @@
 """The index of append-only tables: which files there are, whose rows they hold, which of them are still being written.
 
-Belongs here: the SQLite file, its tables and every statement on them. Does not: the Parquet files (`tables`), or when
-the index is made anew (`recovery`).
+Belongs here: every statement on its tables. Does not: the SQLite file (`index_file`), the Parquet files (`tables`), or
+when the index is brought up to them (`recovery`).
 
 One transaction names all files of a call with all that they hold; a second one says that they are in their place.
 Between the two they are *pending*: whoever holds the write lock next puts them in their place.
@@ -10,38 +10,13 @@ Between the two they are *pending*: whoever holds the write lock next puts them 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from analytics_pipeline.store.schema import Column, Columns
 
-FORMAT = 1
-_PATIENCE = 60.0
 _IN_ONE_QUERY = 500
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS files (
-    id INTEGER PRIMARY KEY, table_name TEXT NOT NULL, name TEXT NOT NULL, stamp INTEGER, rows INTEGER NOT NULL,
-    call TEXT, copy INTEGER, UNIQUE (table_name, name)
-);
-CREATE INDEX IF NOT EXISTS tail_of_a_table ON files (table_name, name) WHERE copy IS NULL;
-CREATE INDEX IF NOT EXISTS newest_of_a_table ON files (table_name, stamp);
-CREATE INDEX IF NOT EXISTS pending_files ON files (call) WHERE call IS NOT NULL;
-CREATE TABLE IF NOT EXISTS identities (
-    table_name TEXT NOT NULL, identity TEXT NOT NULL, file INTEGER NOT NULL, PRIMARY KEY (table_name, identity)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS identities_of_a_file ON identities (file);
-CREATE TABLE IF NOT EXISTS columns (
-    table_name TEXT NOT NULL, position INTEGER NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL,
-    PRIMARY KEY (table_name, name)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS copies (
-    id INTEGER PRIMARY KEY, table_name TEXT NOT NULL, name TEXT NOT NULL, rows INTEGER NOT NULL, retired_at REAL
-);
-CREATE TABLE IF NOT EXISTS folders (table_name TEXT PRIMARY KEY, changed_at INTEGER, through INTEGER) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True)
@@ -90,23 +65,28 @@ class Index:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, for a `with` block."""
+        """All or nothing, for a `with` block; on the disk at its end."""
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._atomic():
+            yield
+
+    @contextmanager
+    def passing_transaction(self) -> Iterator[None]:
+        """All or nothing, for a `with` block; a power cut may undo it, which whoever comes next sees and does again."""
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        with self._atomic():
+            yield
+
+    @contextmanager
+    def _atomic(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """One state for a `with` block, whatever others commit."""
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
             self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # not after some failures of the disk
+                self._db.execute("ROLLBACK")
+            raise
 
     def known(self, table: str, identities: Iterable[str]) -> set[str]:
         """Those of some identities that the table has."""
@@ -119,20 +99,25 @@ class Index:
             found.update(row[0] for row in self._db.execute(sql, [table, *part]))
         return found
 
-    def file_of(self, table: str, identity: str) -> str | None:
-        """Name of the file that holds an identity's rows."""
-        row = self._db.execute(
-            "SELECT name FROM identities JOIN files ON files.id = identities.file "
-            "WHERE identities.table_name = ? AND identity = ? AND call IS NULL",
-            [table, identity],
-        ).fetchone()
-        return row[0] if row else None
+    def file_of(self, identity: str, without: Collection[str]) -> tuple[str, str] | None:
+        """Table and name of the oldest file that holds an identity's rows, in the first table that is not left out."""
+        for table in self.tables():
+            row = self._db.execute(
+                "SELECT name FROM identities JOIN files ON files.id = identities.file "
+                "WHERE identities.table_name = ? AND identity = ? AND call IS NULL ORDER BY file LIMIT 1",
+                [table, identity],
+            ).fetchone()
+            if row and table not in without:
+                return table, row[0]
+        return None
 
     def tables(self) -> Sequence[str]:
         """Tables that have a file, sorted."""
-        return [
-            row[0] for row in self._db.execute("SELECT DISTINCT table_name FROM files WHERE call IS NULL ORDER BY 1")
-        ]
+        sql = (
+            "SELECT table_name FROM folders WHERE EXISTS "
+            "(SELECT 1 FROM files WHERE files.table_name = folders.table_name AND call IS NULL) ORDER BY 1"
+        )
+        return [row[0] for row in self._db.execute(sql)]
 
     def columns(self, table: str) -> Columns:
         """The columns of a table; none for one without files."""
@@ -152,11 +137,14 @@ class Index:
         ).fetchone()
         self._db.executemany(
             "INSERT OR IGNORE INTO identities VALUES (?, ?, ?)",
-            ((file.table, identity, row[0]) for identity in file.identities),
+            ((file.table, identity, row[0]) for identity in dict.fromkeys(file.identities)),
         )
 
-    def add_columns(self, table: str, columns: Iterable[Column]) -> None:
+    def add_columns(self, table: str, columns: Sequence[Column]) -> None:
         """Append columns that the table does not have."""
+        if not columns:
+            return
+        self.change_views()
         begin = self._db.execute("SELECT count(*) FROM columns WHERE table_name = ?", [table]).fetchone()[0]
         self._db.executemany(
             "INSERT INTO columns VALUES (?, ?, ?, ?)",
@@ -169,12 +157,16 @@ class Index:
             "SELECT call, table_name, name FROM files WHERE call IS NOT NULL ORDER BY id"
         ).fetchall()
 
+    def files_of(self, call: str) -> Sequence[tuple[str, str]]:
+        """Table and name of a call's files, in the order they were named."""
+        return self._db.execute("SELECT table_name, name FROM files WHERE call = ? ORDER BY id", [call]).fetchall()
+
     def settle(self, call: str) -> None:
         """A call's files are in their place."""
         self._db.execute("UPDATE files SET call = NULL WHERE call = ?", [call])
 
-    def forget(self, table: str, names: Iterable[str]) -> None:
-        """Files are gone: so are their identities, and the copies that hold their rows."""
+    def forget(self, table: str, names: Iterable[str], now: float) -> None:
+        """Files are gone: so are their identities, and the copies that hold their rows are retired."""
         for name in names:
             row = self._db.execute(
                 "SELECT id, copy FROM files WHERE table_name = ? AND name = ?", [table, name]
@@ -185,7 +177,8 @@ class Index:
             self._db.execute("DELETE FROM files WHERE id = ?", [row[0]])
             if row[1] is not None:
                 self._db.execute("UPDATE files SET copy = NULL WHERE copy = ?", [row[1]])
-                self._db.execute("UPDATE copies SET retired_at = 0 WHERE id = ?", [row[1]])
+                self._db.execute("UPDATE copies SET retired_at = ? WHERE id = ?", [now, row[1]])
+                self.change_views()
 
     def names(self, table: str) -> set[str]:
         """Names of all files of a table."""
@@ -204,6 +197,28 @@ class Index:
             [table, changed_at],
         )
 
+    def doubt(self) -> None:
+        """Look through all folders before the index is used again."""
+        self._db.execute("UPDATE folders SET changed_at = NULL")
+
+    def through(self, table: str) -> int | None:
+        """Every file with a stamp up to this is in a copy, or was listed by name; None before the first copy."""
+        row = self._db.execute("SELECT through FROM folders WHERE table_name = ?", [table]).fetchone()
+        return row[0] if row else None
+
+    def change_views(self) -> None:
+        """The published views are no longer right."""
+        self._db.execute("UPDATE about SET views = views + 1")
+
+    def unpublished(self) -> int | None:
+        """The number of the last change of views that nobody has published; None where there is none."""
+        views, published = self._db.execute("SELECT views, published FROM about").fetchone()
+        return views if views > published else None
+
+    def publish(self, views: int) -> None:
+        """The published views show everything up to a change of that number."""
+        self._db.execute("UPDATE about SET published = max(published, ?)", [views])
+
     def live(self, table: str) -> TableFiles:
         """What a table consists of; files of calls that have not ended are left out."""
         copies = self._db.execute(
@@ -212,12 +227,11 @@ class Index:
         tail = self._db.execute(
             "SELECT name, rows FROM files WHERE table_name = ? AND copy IS NULL AND call IS NULL ORDER BY name", [table]
         ).fetchall()
-        row = self._db.execute("SELECT through FROM folders WHERE table_name = ?", [table]).fetchone()
         return TableFiles(
             self.columns(table),
             [name for name, _ in copies],
             [name for name, _ in tail],
-            row[0] if row else None,
+            self.through(table),
             sum(rows for _, rows in (*copies, *tail)),
         )
 
@@ -253,54 +267,9 @@ class Index:
             "WHERE table_name = ?",
             [table, table],
         )
+        self.change_views()
 
     def listed_copies(self, retired_after: float) -> set[str]:
         """Names of copies that are current, or were retired after a moment; the older ones are forgotten."""
         self._db.execute("DELETE FROM copies WHERE retired_at <= ?", [retired_after])
         return {row[0] for row in self._db.execute("SELECT name FROM copies")}
-
-    def counts(self) -> Mapping[str, int]:
-        """Rows of each table."""
-        return dict(
-            self._db.execute("SELECT table_name, sum(rows) FROM files WHERE call IS NULL GROUP BY 1 ORDER BY 1")
-        )
-
-
-@contextmanager
-def open_index(path: Path) -> Iterator[Index]:
-    """The index at a path, made where there is none.
-
-    Raises:
-        sqlite3.DatabaseError: it is damaged, or cannot be written.
-    """
-    with closing(sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)) as connection:
-        # A write-ahead log, so that readers never wait; forced to the disk at each commit, for it names what is there.
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
-            connection.executescript(_SCHEMA)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-        yield Index(connection)
-
-
-@contextmanager
-def open_index_in_memory() -> Iterator[Index]:
-    """An index that nobody else sees, for a folder in which this user may not write."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        connection.executescript(_SCHEMA)
-        yield Index(connection)
-
-
-@contextmanager
-def open_index_to_read(path: Path) -> Iterator[Index]:
-    """The index at a path as it is.
-
-    Raises:
-        sqlite3.DatabaseError: there is none, or it cannot be read.
-    """
-    with closing(
-        sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_PATIENCE, isolation_level=None)
-    ) as connection:
-        if connection.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
-            raise sqlite3.DatabaseError(f"{path} has another format")
-        yield Index(connection)

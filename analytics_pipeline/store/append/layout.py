@@ -8,6 +8,9 @@ that no reader of `**/*.parquet` sees a row twice.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,9 +72,9 @@ class AppendLayout:
 
     def parquet_files(self, table: str) -> Iterator[str]:
         """Names of a table's files, those of other programs included."""
-        for path in self.folder(table).iterdir():
-            if path.name.endswith(_ENDING) and not path.name.startswith("."):
-                yield path.name
+        for name in os.listdir(self.folder(table)):  # noqa: PTH208 — ten times as fast for many files
+            if name.endswith(_ENDING) and not name.startswith("."):
+                yield name
 
     def changed_at(self, table: str) -> int | None:
         """When a file was last added to a table's folder or taken from it, in nanoseconds; None without a folder."""
@@ -79,6 +82,17 @@ class AppendLayout:
             return self.folder(table).stat().st_mtime_ns
         except FileNotFoundError:
             return None
+
+    def mark(self, table: str) -> int | None:
+        """As `changed_at`, but any later change is told from this one.
+
+        Before Linux 6.13 a folder's time has steps of some milliseconds, and a file that another program adds within
+        the same step would not be seen. So the time is set to one between two steps, where this user may.
+        """
+        with contextlib.suppress(OSError):
+            now = time.time_ns()
+            os.utime(self.folder(table), ns=(now, now))
+        return self.changed_at(table)
 
 
 def new_name(now_ms: int, newest: int | None) -> str:

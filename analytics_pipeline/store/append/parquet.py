@@ -104,13 +104,15 @@ def merge_files(paths: Sequence[Path], columns: Columns, target: Path) -> int:
     schema, rows = arrow_schema(columns), 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         pending: list[pa.RecordBatch] = []
+        held = 0
         for path in paths:
             for batch in _aligned(path, schema):
                 pending.append(batch)
+                held += batch.num_rows
                 rows += batch.num_rows
-                if sum(part.num_rows for part in pending) >= ROW_GROUP_ROWS:
-                    writer.write_table(pa.Table.from_batches(pending, schema))
-                    pending = []
+                if held >= ROW_GROUP_ROWS:
+                    writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
+                    pending, held = [], 0
         if pending:
             writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
     fsync_path(target)

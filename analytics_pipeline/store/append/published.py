@@ -12,7 +12,8 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_pipeline.store.append.index import TableFiles, open_index_to_read
+from analytics_pipeline.store.append.index import Index, TableFiles
+from analytics_pipeline.store.append.index_file import read_index
 from analytics_pipeline.store.append.layout import AppendLayout
 from analytics_pipeline.store.append.views import published_sql
 from analytics_pipeline.store.layout import Layout
@@ -49,8 +50,7 @@ def create_append_views(connection: duckdb.DuckDBPyConnection, layout: Layout, p
 
 def _tables(layout: AppendLayout) -> Mapping[str, TableFiles]:
     try:
-        with open_index_to_read(layout.index) as index, index.reading():
-            return index.live_tables()
+        return read_index(layout.index, Index.live_tables)
     except sqlite3.DatabaseError as error:
         logger.warning("The tables below %s are not in the catalog: %s", layout.root, error)
         return {}

@@ -7,9 +7,10 @@ All of it happens under the write lock, so what is half done belongs to nobody a
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -45,14 +46,23 @@ class Unreadable(Enum):
     SKIP = "skip"
 
 
-def is_current(index: Index, layout: AppendLayout) -> bool:
-    """Whether the index knows every file, and no call is half done."""
-    folders = list(layout.table_folders())
-    return (
-        not index.pending()
-        and all(index.seen(table) == layout.changed_at(table) for table in folders)
-        and set(index.tables()) <= set(folders)
-    )
+class State(Enum):
+    """How an index stands to the folders."""
+
+    CURRENT = "current"
+    BEING_WRITTEN = "being written"
+    BEHIND = "behind"
+
+
+def state_of(index: Index, layout: AppendLayout) -> State:
+    """Whether the index knows every file, or all but those of calls that have not ended, or not even these."""
+    pending = {table for _, table, _ in index.pending()}
+    folders = set(layout.table_folders())
+    moved = {table for table in folders if index.seen(table) != layout.changed_at(table)}
+    gone = set(index.tables()) - folders
+    if not pending and not moved and not gone:
+        return State.CURRENT
+    return State.BEING_WRITTEN if pending and moved | gone <= pending else State.BEHIND
 
 
 def settle_calls(index: Index, layout: AppendLayout) -> None:
@@ -60,45 +70,65 @@ def settle_calls(index: Index, layout: AppendLayout) -> None:
     for call in dict.fromkeys(call for call, _, _ in index.pending()):
         finish_call(index, layout, call)
     for leftover in layout.staging.iterdir():
-        shutil.rmtree(leftover, ignore_errors=True)
+        leftover.unlink(missing_ok=True)
 
 
 def finish_call(index: Index, layout: AppendLayout, call: str) -> None:
     """Put a call's files in their place, in the order they were named, and say so."""
-    files = [(table, name) for owner, table, name in index.pending() if owner == call]
-    lost = [(table, name) for table, name in files if not _place(layout, call, table, name)]
-    folders = dict.fromkeys(table for table, _ in files)
-    for table in folders:
+    files = index.files_of(call)
+    lost = _lost(layout, call, files)
+    seen = {table: _place(index, layout, call, table, name) for table, name in files if (table, name) not in lost}
+    for table in seen:
         fsync_path(layout.folder(table))
-    with index.transaction():
+    with index.passing_transaction():
         for table, name in lost:
             logger.warning("%s of a call that was killed is lost; its rows can be written again.", name)
-            index.forget(table, [name])
+            index.forget(table, [name], time.time())
         index.settle(call)
-        for table in folders:
-            index.see(table, layout.changed_at(table))
-    shutil.rmtree(layout.staging / call, ignore_errors=True)
+        for table, changed_at in seen.items():
+            index.see(table, changed_at)
+
+
+def _lost(layout: AppendLayout, call: str, files: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Files of a call that a power cut took. If one is lost before any was in its place, all are: nobody saw them."""
+    placed = {file for file in files if (layout.folder(file[0]) / file[1]).exists()}
+    lost = {file for file in files if file not in placed and not staged(layout, call, file[0]).exists()}
+    return set(files) if lost and not placed else lost
 
 
 def staged(layout: AppendLayout, call: str, table: str) -> Path:
     """Where a call keeps the file of a table until it is named."""
-    return layout.staging / call / table
+    return layout.staging / f"{call}-{table}"
 
 
-def _place(layout: AppendLayout, call: str, table: str, name: str) -> bool:
+def _place(index: Index, layout: AppendLayout, call: str, table: str, name: str) -> int | None:
+    """Move a file to its place; gives the time of its folder, or None if that has changed otherwise, too."""
     target = layout.folder(table) / name
+    untouched = layout.changed_at(table) == index.seen(table)
     if not target.parent.is_dir():
         target.parent.mkdir()
         fsync_path(layout.root)
-    try:
+    with contextlib.suppress(FileNotFoundError):  # it was moved by the process that died
         staged(layout, call, table).rename(target)
-    except FileNotFoundError:
-        return target.exists()
-    return True
+    changed_at = layout.mark(table)
+    return changed_at if untouched else None
 
 
-def adopt(index: Index, layout: AppendLayout, identity: Identity, unreadable: Unreadable) -> None:
+def adopt(
+    index: Index,
+    layout: AppendLayout,
+    identity: Identity,
+    unreadable: Unreadable,
+    look: Callable[[str], int | None],
+) -> None:
     """Take up files that came without the index, and forget those that went.
+
+    Args:
+        index: of the folders.
+        layout: where they are.
+        identity: of the rows.
+        unreadable: what to do about damaged files.
+        look: gives the time of a table's folder, before the files in it are listed.
 
     Raises:
         AppendedFileUnreadable: a new file cannot be read, or does not fit its table; see `Unreadable`.
@@ -107,21 +137,28 @@ def adopt(index: Index, layout: AppendLayout, identity: Identity, unreadable: Un
         changed_at = layout.changed_at(table)
         if index.seen(table) == changed_at and changed_at is not None:
             continue
+        changed_at = look(table)
         present = set(layout.parquet_files(table)) if changed_at is not None else set()
         known = index.names(table)
-        skipped = False
         with index.transaction():
-            index.forget(table, known - present)
-            for name in sorted(present - known):
-                try:
-                    _take_up(index, identity, layout.folder(table) / name)
-                except AppendedFileUnreadable as error:
-                    if unreadable is Unreadable.REFUSE:
-                        raise
-                    logger.warning("Skipped: %s", error)
-                    skipped = True
+            index.forget(table, known - present, time.time())
+            paths = [layout.folder(table) / name for name in sorted(present - known)]
             # A skipped file is looked at again by whoever comes next, and refused by whoever did not ask to skip it.
-            index.see(table, None if skipped else changed_at)
+            index.see(table, changed_at if _are_taken_up(index, identity, unreadable, paths) else None)
+
+
+def _are_taken_up(index: Index, identity: Identity, unreadable: Unreadable, paths: Iterable[Path]) -> bool:
+    """Take up files; whether all of them could be."""
+    all_read = True
+    for path in paths:
+        try:
+            _take_up(index, identity, path)
+        except AppendedFileUnreadable as error:
+            if unreadable is Unreadable.REFUSE:
+                raise
+            logger.warning("Skipped: %s", error)
+            all_read = False
+    return all_read
 
 
 def _take_up(index: Index, identity: Identity, path: Path) -> None:
@@ -135,3 +172,6 @@ def _take_up(index: Index, identity: Identity, path: Path) -> None:
     identities = [one for row in identity.of(table, found.keys) for one in row]
     stamp = stamp_of(path.name) if is_regular(path.name) else None
     index.add(NewFile(table, path.name, stamp, found.rows, identities), None)
+    through = index.through(table)
+    if stamp is None or (through is not None and stamp <= through):
+        index.change_views()  # they list such a file by its name

@@ -10,48 +10,39 @@ process that is killed before the transaction has written nothing; what one leav
 from __future__ import annotations
 
 import logging
-import shutil
-import sqlite3
+import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import duckdb
 import polars as pl
 import pyarrow as pa
 
-from analytics_pipeline.errors import AnalyticsError, AppendedFileUnreadable, AppendFailed, StoreUnwritable
+from analytics_pipeline.errors import AnalyticsError, QueryFailed
 from analytics_pipeline.store.append import recovery
+from analytics_pipeline.store.append.access import IndexAccess
 from analytics_pipeline.store.append.compaction import GRACE, compact_table, remove_retired
-from analytics_pipeline.store.append.index import (
-    Index,
-    NewFile,
-    TableFiles,
-    open_index,
-    open_index_in_memory,
-    open_index_to_read,
-)
+from analytics_pipeline.store.append.index import Index, NewFile, TableFiles
 from analytics_pipeline.store.append.layout import AppendLayout, new_name
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types, write_file
 from analytics_pipeline.store.append.recovery import Identity, Unreadable
 from analytics_pipeline.store.append.views import moment_sql, stamp_of
 from analytics_pipeline.store.commit import refresh_catalog
-from analytics_pipeline.store.layout import Layout, fsync_path
-from analytics_pipeline.store.locks import exclusive
+from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.schema import Column, Columns, checked_table_name, columns_of, identifier
 from analytics_pipeline.store.sealed import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SealedSql
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
 COMPACT_AFTER = 512
 """Files of a table in no copy yet, at which the next write makes one: a query opens each of them."""
-
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Appended(NamedTuple):
@@ -90,11 +81,11 @@ class AppendTables:
     ) -> None:
         self.layout = AppendLayout(root.expanduser().resolve())
         self._identity = identity
-        self._unreadable = unreadable
         self._compact_after = compact_after
         self._memory_limit = memory_limit
+        self._access = IndexAccess(self.layout, identity, unreadable)
         self._guard = threading.Lock()
-        self._session: tuple[Mapping[str, TableFiles], SealedSql] | None = None
+        self._session: tuple[int, Mapping[str, TableFiles], SealedSql] | None = None
 
     def append(self, batches: Mapping[str, pa.Table]) -> Mapping[str, Appended]:
         """Store the rows that are not there yet, all of them or none.
@@ -108,16 +99,16 @@ class AppendTables:
             AppendFailed, StoreUnwritable: the disk refused.
         """
         typed = {checked_table_name(table): without_empty_types(rows) for table, rows in batches.items()}
-        with self._writing() as index:
-            fresh = {table: self._unknown(index, table, rows) for table, rows in typed.items()}
-            wanted = {
-                table: new_columns(table, index.columns(table), columns_of(typed[table].schema)) for table in fresh
-            }
-            written = {table: rows for table, rows in fresh.items() if rows.num_rows}
-            paths = self._write(index, written, wanted) if written else {}
-            changes_views = any(wanted[table] for table in written) | self._compact(index, written)
-        if changes_views:
-            self.publish()
+        return self._write(lambda index: self._append(index, typed))
+
+    def _append(self, index: Index, batches: Mapping[str, pa.Table]) -> Mapping[str, Appended]:
+        added = {
+            table: new_columns(table, index.columns(table), columns_of(batches[table].schema)) for table in batches
+        }
+        fresh = {table: self._unknown(index, table, rows) for table, rows in batches.items()}
+        written = {table: rows for table, rows in fresh.items() if rows.num_rows}
+        paths = self._place(index, written, added) if written else {}
+        self._compact(index, written)
         return {table: Appended(paths.get(table), rows) for table, rows in fresh.items()}
 
     def _unknown(self, index: Index, table: str, rows: pa.Table) -> pa.Table:
@@ -127,24 +118,22 @@ class AppendTables:
             return rows
         return rows.filter(pa.array([not row or row[0] not in known for row in identities], pa.bool_()))
 
-    def _write(
-        self, index: Index, batches: Mapping[str, pa.Table], columns: Mapping[str, Sequence[Column]]
+    def _place(
+        self, index: Index, batches: Mapping[str, pa.Table], added: Mapping[str, Sequence[Column]]
     ) -> Mapping[str, Path]:
         call = uuid.uuid4().hex
-        folder = self.layout.staging / call
-        folder.mkdir()
         try:
             for table, rows in batches.items():
                 write_file(rows, recovery.staged(self.layout, call, table))
-            fsync_path(folder)
             now = time.time_ns() // 1_000_000
             files = [self._new_file(index, table, rows, now) for table, rows in batches.items()]
             with index.transaction():
                 for file in files:
                     index.add(file, call)
-                    index.add_columns(file.table, columns[file.table])
+                    index.add_columns(file.table, added[file.table])
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            for table in batches:
+                recovery.staged(self.layout, call, table).unlink(missing_ok=True)
             raise
         recovery.finish_call(index, self.layout, call)
         return {file.table: self.layout.folder(file.table) / file.name for file in files}
@@ -154,26 +143,37 @@ class AppendTables:
         identities = [one for row in self._identity.of(table, rows) for one in row]
         return NewFile(table, name, stamp_of(name), rows.num_rows, identities)
 
-    def _compact(self, index: Index, tables: Mapping[str, pa.Table]) -> bool:
+    def _compact(self, index: Index, tables: Iterable[str]) -> None:
         """Copies what has become many small files; a failure leaves everything as it was, and is told."""
-        due = [table for table in tables if index.tail_length(table) >= self._compact_after]
         try:
-            for table in due:
-                compact_table(index, self.layout, table)
-        except (AnalyticsError, OSError, sqlite3.Error) as error:
+            for table in tables:
+                if index.tail_length(table) >= self._compact_after:
+                    compact_table(index, self.layout, table)
+        except (AnalyticsError, OSError) as error:
             logger.warning("The tables below %s were not compacted: %s", self.layout.root, error)
-            return False
-        return bool(due)
 
-    def publish(self) -> None:
+    def _write(self, action: Callable[[Index], T]) -> T:
+        """Do something that may change the published views, and renew these if it did."""
+        result, views = self._access.write(lambda index: (action(index), index.unpublished()))
+        if views is not None and self._publish():
+            self._access.write(lambda index: index.publish(views))
+        return result
+
+    def _publish(self) -> bool:
         """Renew the views in the catalog of the store that this folder lies in, if it lies in one."""
         store = Layout(self.layout.root.parent)
         if not store.manifests.is_dir():
-            return
+            return True
         try:
             refresh_catalog(store)
         except (AnalyticsError, OSError, duckdb.Error) as error:
-            logger.warning("The catalog of %s does not show the newest columns yet: %s", store.root, error)
+            logger.warning("The catalog of %s does not show the newest tables yet: %s", store.root, error)
+            return False
+        return True
+
+    def publish(self) -> None:
+        """Take up what other programs have changed, and renew the published views if they are no longer right."""
+        self._write(_nothing)
 
     def snapshot(self) -> Mapping[str, TableFiles]:
         """What each table consists of at this moment, sorted by name.
@@ -181,19 +181,7 @@ class AppendTables:
         Raises:
             AppendedFileUnreadable: a table has a damaged file.
         """
-        if not self.layout.root.is_dir():
-            return {}
-        with suppress(sqlite3.DatabaseError), open_index_to_read(self.layout.index) as index:
-            if recovery.is_current(index, self.layout):
-                return _live(index)
-        try:
-            with self._writing() as index:
-                return _live(index)
-        except StoreUnwritable:
-            logger.info("%s cannot be written: its files are looked through for this query.", self.layout.root)
-        with open_index_in_memory() as index:
-            recovery.adopt(index, self.layout, self._identity, self._unreadable)
-            return _live(index)
+        return self._access.read(Index.live_tables) if self.layout.root.is_dir() else {}
 
     def files(self, table: str) -> TableFiles:
         """What a table consists of at this moment; of nothing where there is no such table."""
@@ -208,13 +196,12 @@ class AppendTables:
         """The columns of a table, over all versions of its rows; none where there is no such table."""
         return self.files(table).columns
 
-    def locate(self, table: str, identity: str) -> Path | None:
-        """The file that holds the rows of an identity."""
-        self.snapshot()
-        with suppress(sqlite3.DatabaseError), open_index_to_read(self.layout.index) as index:
-            name = index.file_of(table, identity)
-            return self.layout.folder(table) / name if name else None
-        return None
+    def locate(self, identity: str, without: Collection[str] = ()) -> Path | None:
+        """The file that holds the rows of an identity, in the first table that has it, some left out."""
+        if not self.layout.root.is_dir():
+            return None
+        found = self._access.read(lambda index: index.file_of(identity, without))
+        return self.layout.folder(found[0]) / found[1] if found else None
 
     def query(
         self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None
@@ -225,13 +212,24 @@ class AppendTables:
             AppendedFileUnreadable: a table has a damaged file.
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, TooManyRows: see `SealedSql.query`.
         """
-        return self._session_of(self.snapshot()).query(sql, params, timeout=timeout, max_rows=max_rows)
+        files = self.snapshot()
+        if not files:
+            return pl.DataFrame()
+        try:
+            return self._session_of(files).query(sql, params, timeout=timeout, max_rows=max_rows)
+        except QueryFailed:
+            newer = self.snapshot()
+            if not newer or newer == files:
+                raise
+        return self._session_of(newer).query(sql, params, timeout=timeout, max_rows=max_rows)  # a file went meanwhile
 
     def _session_of(self, files: Mapping[str, TableFiles]) -> SealedSql:
         with self._guard:
-            if self._session is None or self._session[0] != files:
-                self._session = (files, self._sealed(files))  # a query of another thread keeps the older one
-            return self._session[1]
+            if self._session is None or self._session[:2] != (os.getpid(), files):
+                if self._session is not None and self._session[0] != os.getpid():
+                    _of_parents.append(self._session[2])
+                self._session = (os.getpid(), files, self._sealed(files))  # others' queries keep the older one
+            return self._session[2]
 
     def _sealed(self, files: Mapping[str, TableFiles]) -> SealedSql:
         def prepare(connection: duckdb.DuckDBPyConnection, _folder: Path) -> None:
@@ -244,67 +242,29 @@ class AppendTables:
 
     def compact(self) -> None:
         """Copy every table's small files, however few, and remove copies that nobody needs any more."""
-        with self._writing() as index:
+
+        def compact_all(index: Index) -> None:
             for table in index.tables():
                 if index.tail_length(table) > 1:
                     compact_table(index, self.layout, table)
-            remove_retired(index, self.layout, GRACE)
-        self.publish()
+
+        self._write(compact_all)
+        self.sweep()
 
     def sweep(self, grace: timedelta = GRACE) -> None:
-        """Finish or remove what killed calls left, and remove retired copies."""
-        with self._writing() as index:
-            remove_retired(index, self.layout, grace)
+        """Finish or remove what killed calls left, look through all folders, and remove retired copies."""
+        self._write(Index.doubt)  # of files that a system of coarse time may have hidden
+        self._write(lambda index: remove_retired(index, self.layout, grace))
 
     def rebuild_index(self) -> None:
         """Make the index anew from the files: after it was lost or is not believed."""
-        with exclusive(self.layout.lock, logger.debug):
-            self._set_aside("asked to")
-        self.sweep()
+        self._access.discard()
         self.publish()
 
-    @contextmanager
-    def _writing(self) -> Iterator[Index]:
-        """The index, in line with the folders, while nobody else writes."""
-        try:
-            self.layout.create()
-        except PermissionError as error:
-            raise StoreUnwritable(str(self.layout.root)) from error
-        with exclusive(self.layout.lock, logger.debug), self._named_failures():
-            if not self._is_sound():
-                self._set_aside("it is damaged")
-            with open_index(self.layout.index) as index:
-                recovery.settle_calls(index, self.layout)
-                recovery.adopt(index, self.layout, self._identity, self._unreadable)
-                yield index
 
-    def _is_sound(self) -> bool:
-        try:
-            with open_index(self.layout.index) as index:
-                index.pending()
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode in _DAMAGED:
-                return False
-            raise
-        return True
-
-    def _set_aside(self, reason: str) -> None:
-        logger.warning("The index of %s is made anew from the Parquet files: %s", self.layout.root, reason)
-        for ending in ("", "-wal", "-shm"):
-            self.layout.index.with_name(self.layout.index.name + ending).unlink(missing_ok=True)
-
-    @contextmanager
-    def _named_failures(self) -> Iterator[None]:
-        try:
-            yield
-        except AppendedFileUnreadable:
-            raise
-        except PermissionError as error:
-            raise StoreUnwritable(str(self.layout.root)) from error
-        except (OSError, sqlite3.Error, pa.ArrowException) as error:
-            raise AppendFailed(str(self.layout.root), str(error)) from error
+_of_parents: list[SealedSql] = []
+"""Sessions that a fork brought here: DuckDB cannot be used in a child, nor closed."""
 
 
-def _live(index: Index) -> Mapping[str, TableFiles]:
-    with index.reading():
-        return index.live_tables()
+def _nothing(_: Index) -> None:
+    """Writing brings the index in line with the folders; there is nothing else to do."""
