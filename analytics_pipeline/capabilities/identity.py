@@ -55,7 +55,13 @@ def _of_runs(rows: pa.Table) -> Sequence[tuple[str, ...]]:
 
 
 def _keys(rows: pa.Table, names: Sequence[str]) -> Sequence[str]:
-    return [json.dumps(row) for row in zip(*(rows.column(name).to_pylist() for name in names), strict=True)]
+    columns = [_values(rows, name) for name in names]
+    return [json.dumps(row, default=str) for row in zip(*columns, strict=True)]
+
+
+def _values(rows: pa.Table, name: str) -> Sequence[object]:
+    """Of a column that a file of another program may lack."""
+    return rows.column(name).to_pylist() if name in rows.column_names else [None] * rows.num_rows
 
 
 def without_repeated_runs(rows: pa.Table) -> pa.Table:

@@ -32,11 +32,14 @@ def in_utc(value: datetime) -> datetime:
     """A moment in UTC.
 
     Raises:
-        ValueError: it has no time zone, so nobody knows which moment it is.
+        ValueError: it has no time zone, so nobody knows which moment it is; or UTC has no such year.
     """
     if value.utcoffset() is None:
         raise ValueError("a timestamp needs a time zone: use datetime.now(UTC), or .replace(tzinfo=…)")
-    return value.astimezone(UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it lies before the year 1 or after the year 9999") from None
 
 
 Moment = Annotated[datetime, AfterValidator(in_utc)]

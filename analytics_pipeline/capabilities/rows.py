@@ -48,8 +48,9 @@ def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
 def _table(name: str, records: Sequence[Record]) -> pa.Table:
     rows = [record.model_dump(mode="python") for record in records]
     fields = _fields(name, records, rows)
-    if any(not row.get("run_uid") for row in rows):
-        raise RunRefused("", f"of a record for {name} is missing or empty")
+    for row in rows:
+        if not isinstance(uid := row.get("run_uid"), str) or not uid:
+            raise RunRefused(str(uid or ""), f"of a record for {name} is missing, empty or no text")
     return pa.table({field: _column(name, field, kind, rows) for field, kind in fields.items()})
 
 
@@ -94,7 +95,7 @@ def _plain(table: str, field: str, kind: type, value: object) -> object:
     if isinstance(value, Enum):
         value = value.value
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) else None
+        return _finite(table, field, value)
     if kind is bytes and isinstance(value, (bytearray, memoryview)):
         value = bytes(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -105,3 +106,10 @@ def _plain(table: str, field: str, kind: type, value: object) -> object:
         except ValueError as error:
             raise RecordValueRefused(table, field, f"cannot be stored: {error}") from error
     return value
+
+
+def _finite(table: str, field: str, value: float) -> float | None:
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError as error:
+        raise RecordValueRefused(table, field, f"holds a value that no float column can: {error}") from error

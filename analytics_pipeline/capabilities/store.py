@@ -9,9 +9,14 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
+from analytics_pipeline.capabilities.backends.protocol import (
+    CompletedBackend,
+    CustomBackend,
+    StorageBackend,
+    StorageWriteReceipt,
+)
 from analytics_pipeline.capabilities.provenance import Provenance, ProvenanceLike, as_provenance
-from analytics_pipeline.capabilities.records import RUNS
+from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.runs import CapabilityRun, Record, run_records
 from analytics_pipeline.errors import RunRefused
 
@@ -20,11 +25,11 @@ class AnalyticsStore:
     """Results of capability runs, over a backend.
 
     Args:
-        backend: keeps the records.
+        backend: keeps the records; four methods are enough.
     """
 
-    def __init__(self, backend: StorageBackend) -> None:
-        self.backend = backend
+    def __init__(self, backend: CustomBackend) -> None:
+        self.backend = backend if isinstance(backend, StorageBackend) else CompletedBackend(backend)
 
     def write(self, runs: Sequence[CapabilityRun], *, provenance: ProvenanceLike = None) -> None:
         """Store runs; see `write_with_receipt`."""
@@ -83,7 +88,7 @@ def records_of(run: CapabilityRun, provenance: Provenance) -> Sequence[Record]:
     if not extracted:
         return []
     tables = sorted({record.table_name for record in extracted})
-    if len(tables) > 1 or tables == [RUNS]:
+    if len(tables) > 1 or tables[0] in RESERVED:
         raise RunRefused(run.run_uid, f"extracts records for {', '.join(tables)}: one capability, one table of its own")
     strange = {str(record.model_dump(mode="python").get("run_uid")) for record in extracted} - {run.run_uid}
     if strange:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import polars as pl
 
@@ -40,8 +40,8 @@ class StorageWriteReceipt:
         return next(iter(files.values()), None)
 
 
-class StorageBackend(Protocol):
-    """What keeps records. The first four methods are enough for one of your own: inherit from this class for the rest.
+class CustomBackend(Protocol):
+    """The least that keeps records: four methods, whoever's class it is.
 
     A write is idempotent: of a payload table, rows of a run that is there are left out; of `runs`, rows with the key
     (run_uid, capability_table, entity_type, entity_id), with the run_event_id where there is one.
@@ -62,6 +62,11 @@ class StorageBackend(Protocol):
     def query_sql(self, sql: str) -> pl.DataFrame:
         """The rows of a query over all tables."""
         ...
+
+
+@runtime_checkable
+class StorageBackend(CustomBackend, Protocol):
+    """What keeps records, and tells where: whoever inherits from it needs the four methods of `CustomBackend` alone."""
 
     def write_with_receipt(self, records: Sequence[Record]) -> StorageWriteReceipt:
         """As `write`, and tell what was stored; by default nothing is told."""
@@ -86,3 +91,30 @@ class StorageBackend(Protocol):
             ):
                 return table
         raise RunNotFound(run_uid, type(self).__name__)
+
+
+class CompletedBackend(StorageBackend):
+    """A backend of four methods, with the others by default.
+
+    Args:
+        given: the four.
+    """
+
+    def __init__(self, given: CustomBackend) -> None:
+        self._given = given
+
+    def write(self, records: Sequence[Record]) -> None:
+        """Store the records that are not there yet."""
+        self._given.write(records)
+
+    def list_tables(self) -> list[str]:
+        """Names of the tables that hold rows, sorted."""
+        return self._given.list_tables()
+
+    def describe_table(self, table_name: str) -> dict[str, str]:
+        """Columns of a table, with the names of their Polars types."""
+        return self._given.describe_table(table_name)
+
+    def query_sql(self, sql: str) -> pl.DataFrame:
+        """The rows of a query over all tables."""
+        return self._given.query_sql(sql)
