@@ -15,6 +15,7 @@ from datetime import timedelta
 from analytics_pipeline.store.append.index import Index
 from analytics_pipeline.store.append.layout import AppendLayout
 from analytics_pipeline.store.append.parquet import merge_files
+from analytics_pipeline.store.append.views import listed_sql
 from analytics_pipeline.store.layout import fsync_path
 
 GRACE = timedelta(hours=1)
@@ -42,7 +43,7 @@ def compact_table(index: Index, layout: AppendLayout, table: str) -> None:
     target = layout.compacted / f"{table}-{uuid.uuid4().hex[:12]}.pq"
     paths = [layout.compacted / name for _, name in merged] + [layout.folder(table) / name for name in tail]
     try:
-        written = merge_files(paths, files.columns, target)
+        written = merge_files(listed_sql(files.columns, paths), target)
     except BaseException:
         target.unlink(missing_ok=True)
         raise

@@ -5,19 +5,20 @@ Belongs here: encoding, the schema of a file that another program wrote. Does no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import AppendedFileUnreadable, ColumnTypeChanged, NameRefused, UnsupportedColumnType
 from analytics_pipeline.store.layout import fsync_path
-from analytics_pipeline.store.schema import Column, Columns, arrow_schema, columns_of
+from analytics_pipeline.store.schema import Column, Columns, columns_of, literal
 
 ROW_GROUP_ROWS = 122_880
-_BATCH_ROWS = 65_536
+_MERGE_MEMORY = "1GB"
 
 
 class Found(NamedTuple):
@@ -95,40 +96,20 @@ def new_columns(table: str, known: Columns, incoming: Columns) -> Sequence[Colum
     return added
 
 
-def merge_files(paths: Sequence[Path], columns: Columns, target: Path) -> int:
-    """Write the rows of many files to a new one, in their order and in bounded memory; gives their number.
+def merge_files(select: str, target: Path) -> int:
+    """Write the rows of a SELECT over many files to a new one, in order and in bounded memory; gives their number.
+
+    DuckDB opens a small file in a third of the time that Arrow takes.
 
     Raises:
         AppendedFileUnreadable: one of them is damaged.
     """
-    schema, rows = arrow_schema(columns), 0
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        pending: list[pa.RecordBatch] = []
-        held = 0
-        for path in paths:
-            for batch in _aligned(path, schema):
-                pending.append(batch)
-                held += batch.num_rows
-                rows += batch.num_rows
-                if held >= ROW_GROUP_ROWS:
-                    writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
-                    pending, held = [], 0
-        if pending:
-            writer.write_table(pa.Table.from_batches(pending, schema).combine_chunks())
+    with duckdb.connect(config={"threads": 1, "memory_limit": _MERGE_MEMORY, "temp_directory": ""}) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        try:
+            copy = f"COPY ({select}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)"
+            rows: int = connection.execute(copy).fetchall()[0][0]
+        except duckdb.Error as error:
+            raise AppendedFileUnreadable(str(target.parent.parent), str(error)) from error
     fsync_path(target)
     return rows
-
-
-def _aligned(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS):
-                arrays = [
-                    batch.column(field.name).cast(field.type)
-                    if field.name in batch.schema.names
-                    else pa.nulls(batch.num_rows, field.type)
-                    for field in schema
-                ]
-                yield pa.record_batch(arrays, schema=schema)
-    except (pa.ArrowException, OSError) as error:
-        raise AppendedFileUnreadable(str(path), str(error)) from error

@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-COMPACT_AFTER = 512
+COMPACT_AFTER = 128
 """Files of a table in no copy yet, at which the next write makes one: a query opens each of them."""
 
 
@@ -144,11 +144,15 @@ class AppendTables:
         return NewFile(table, name, stamp_of(name), rows.num_rows, identities)
 
     def _compact(self, index: Index, tables: Iterable[str]) -> None:
-        """Copies what has become many small files; a failure leaves everything as it was, and is told."""
+        """Copies what has become many small files of one table: no write pays for several of them.
+
+        A failure leaves everything as it was, and is told.
+        """
+        longest = max(tables, key=index.tail_length, default=None)
+        if longest is None or index.tail_length(longest) < self._compact_after:
+            return
         try:
-            for table in tables:
-                if index.tail_length(table) >= self._compact_after:
-                    compact_table(index, self.layout, table)
+            compact_table(index, self.layout, longest)
         except (AnalyticsError, OSError) as error:
             logger.warning("The tables below %s were not compacted: %s", self.layout.root, error)
 

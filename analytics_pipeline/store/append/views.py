@@ -22,7 +22,7 @@ _WITH_NAMES = f", filename = {literal(_FILENAME)}"
 def moment_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     """The SELECT of a table as it was when its files were listed: no file that came later, none that is half a call."""
     paths = [layout.compacted / name for name in files.copies] + [layout.folder(table) / name for name in files.tail]
-    return _listed_sql(files.columns, paths) if paths else _nothing_sql(files.columns)
+    return listed_sql(files.columns, paths) if paths else _nothing_sql(files.columns)
 
 
 def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
@@ -36,7 +36,7 @@ def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     fresh = f"SELECT {_names(files.columns)} FROM {_scan(files.columns, literal(str(folder / _REGULAR)), _WITH_NAMES)}"
     if through is not None:
         fresh += f" WHERE {identifier(_FILENAME)} > {literal(str(folder / f'{through:013d}~'))}"
-    selects = [_listed_sql(files.columns, listed)] if listed else []
+    selects = [listed_sql(files.columns, listed)] if listed else []
     if any(is_regular(name) for name in files.tail) or through is not None:
         selects.append(fresh)
     return "\nUNION ALL\n".join(selects) or _nothing_sql(files.columns)
@@ -52,7 +52,8 @@ def stamp_of(name: str) -> int:
     return int(name[:13])
 
 
-def _listed_sql(columns: Columns, paths: Sequence[Path]) -> str:
+def listed_sql(columns: Columns, paths: Sequence[Path]) -> str:
+    """The SELECT of some files, one after the other, with all columns of their table."""
     listed = ", ".join(literal(str(path)) for path in paths)
     return f"SELECT {_names(columns)} FROM {_scan(columns, f'[{listed}]')}"
 
