@@ -54,6 +54,11 @@ class Home:
         return self.store / "capabilities"
 
     @property
+    def inbox(self) -> Path:
+        """Where run documents are dropped."""
+        return self.path / "inbox"
+
+    @property
     def status(self) -> Path:
         """One status file a dataset."""
         return self.path / "status"

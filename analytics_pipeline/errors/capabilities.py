@@ -101,3 +101,20 @@ class OutputsRefused(CapabilityError, TypeError):
 
     def __init__(self, capability: str, given: str, expected: str) -> None:
         super().__init__(f"{capability} extracts records from {expected}, not from {given}.")
+
+
+class InboxUnusable(CapabilityError):
+    """The inbox of run documents cannot be made or written."""
+
+    def __init__(self, root: str, detail: str) -> None:
+        super().__init__(f"The inbox {root} cannot be used: {detail}. Give this user a folder there that it may write.")
+
+
+class DocumentsStuck(CapabilityError):
+    """Documents were looked at and cannot be moved out of the inbox."""
+
+    def __init__(self, root: str, count: int, first: str, detail: str) -> None:
+        super().__init__(
+            f"{count} documents in {root} cannot be moved, the first is {first}: {detail}. All others were taken up. "
+            f"Let this user rename files there, or take these away."
+        )
