@@ -64,11 +64,11 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 def asset_that_returns(value: object, **options: Any) -> dg.AssetsDefinition:
-    @dg.asset(name="above", **options)
     def above() -> Any:
         return value
 
-    return above
+    made: dg.AssetsDefinition = dg.asset(**options)(above)
+    return made
 
 
 def metadata_of(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import BackupFailed, BackupRefused, CommitFailed, DataFileMissing
+from analytics_pipeline.store.append.copying import copy_tables
+from analytics_pipeline.store.append.layout import AppendLayout
+from analytics_pipeline.store.append.published import append_folders
 from analytics_pipeline.store.commit import LOCK_TIMEOUT, commit_state, load_manifest, load_or_retire, refresh_catalog
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import exclusive
@@ -63,6 +66,7 @@ def back_up(layout: Layout, target: Path) -> Manifest:
         with open_stage(layout, f"backup-{uuid.uuid4().hex}", lock_timeout=LOCK_TIMEOUT) as stage:
             manifest = _pinned(layout, stage)
             _copy_store(stage, manifest, draft)
+        _copy_appended(layout, draft)
         draft.root.rename(target)
         fsync_path(target.parent)
     except OSError as error:
@@ -121,6 +125,21 @@ def _copy_store(stage: Stage, manifest: Manifest, target: Layout) -> None:
         fsync_path(folder)
 
 
+def _copy_appended(source: Layout, target: Layout) -> Sequence[str]:
+    """Copy the folders of append-only tables that the target has not; gives the names of those that it has."""
+    kept = []
+    for folder in append_folders(source):
+        copy = AppendLayout(target.appended(folder.name))
+        if copy.root.exists():
+            kept.append(folder.name)
+            continue
+        draft = AppendLayout(target.staging / f".{folder.name}-{uuid.uuid4().hex}")
+        copy_tables(AppendLayout(folder), draft)
+        draft.root.rename(copy.root)
+        fsync_path(target.root)
+    return kept
+
+
 def _copy_file(source: Path, target: Path, size: int) -> None:
     shutil.copyfile(source, target)
     fsync_path(target)
@@ -158,6 +177,8 @@ def restore(layout: Layout, source: Path, log: Callable[[str], None]) -> Restore
             raise CommitFailed(str(layout.root), str(error)) from error
         with exclusive(layout.restore_lock, log):
             before = load_or_retire(layout)
+            for name in _copy_appended(backup, layout):
+                log(f"The tables of {name} are left as they are: nothing is ever taken from them.")
             manifest = commit_state(layout, stage, replace(state, tables=tables))
     names = {*before.tables, *before.views} - {*state.tables, *state.views}
     return Restored(manifest, tuple(sorted(names)))

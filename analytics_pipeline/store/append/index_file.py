@@ -165,6 +165,18 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise IndexUnfit("it is a copy")
 
 
+def copy_index(source: Path, target: Path) -> None:
+    """Copy an index to a file that is not there yet. Nobody writes it meanwhile.
+
+    Raises:
+        sqlite3.DatabaseError: it is damaged, or the copy cannot be written.
+    """
+    with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as there:
+        here.backup(there)
+        there.execute("UPDATE about SET inode = ?", [target.stat().st_ino])
+        there.commit()
+
+
 def index_in_memory() -> sqlite3.Connection:
     """An index that nobody else sees, for a folder in which this user may not write."""
     connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

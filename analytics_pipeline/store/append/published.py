@@ -12,10 +12,10 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_pipeline.store.append.index import Index, TableFiles
+from analytics_pipeline.store.append.index import Index
 from analytics_pipeline.store.append.index_file import read_index
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.append.views import published_sql
+from analytics_pipeline.store.append.views import every_file_sql, published_sql
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.schema import identifier
 
@@ -41,16 +41,17 @@ def create_append_views(connection: duckdb.DuckDBPyConnection, layout: Layout, p
     for folder in append_folders(layout):
         own, schema = AppendLayout(folder), f"{prefix}{identifier(folder.name)}"
         connection.execute(f"CREATE SCHEMA {schema}")
-        for table, files in _tables(own).items():
+        for table, select in _selects(own).items():
             try:
-                connection.execute(f"CREATE VIEW {schema}.{identifier(table)} AS {published_sql(files, own, table)}")
+                connection.execute(f"CREATE VIEW {schema}.{identifier(table)} AS {select}")
             except duckdb.Error as error:
                 logger.warning("%s.%s is not in the catalog: %s", folder.name, table, str(error).split("\n")[0])
 
 
-def _tables(layout: AppendLayout) -> Mapping[str, TableFiles]:
+def _selects(layout: AppendLayout) -> Mapping[str, str]:
     try:
-        return read_index(layout.index, Index.live_tables)
+        tables = read_index(layout.index, Index.live_tables)
     except sqlite3.DatabaseError as error:
-        logger.warning("The tables below %s are not in the catalog: %s", layout.root, error)
-        return {}
+        logger.warning("The views of %s read every file: its index cannot be used (%s).", layout.root, error)
+        return {table: every_file_sql(layout, table) for table in layout.table_folders()}
+    return {table: published_sql(files, layout, table) for table, files in tables.items()}

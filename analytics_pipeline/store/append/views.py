@@ -42,6 +42,12 @@ def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     return "\nUNION ALL\n".join(selects) or _nothing_sql(files.columns)
 
 
+def every_file_sql(layout: AppendLayout, table: str) -> str:
+    """The SELECT of a table of which nothing is known but its files: right, and slow where they are many."""
+    pattern = literal(str(layout.folder(table) / "*.parquet"))
+    return f"SELECT * FROM read_parquet({pattern}, union_by_name = true, hive_partitioning = false)"
+
+
 def is_regular(name: str) -> bool:
     """Whether a file's name carries a stamp."""
     return len(name) == len(_REGULAR) and name[:13].isdecimal() and name[13] == "_"
