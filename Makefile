@@ -66,12 +66,13 @@ types: $(READY) ## mypy, strict
 format: $(READY) ## let ruff format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-bench: $(READY) ## measure against psql COPY and write the figures
+bench: $(READY) $(PEER_READY) ## measure against psql COPY and other peers, and write the figures
 	@$(BIN)/python benchmarks/full_sync.py
 	@$(BIN)/python benchmarks/refresh.py
 	@$(BIN)/python benchmarks/commit.py
 	@$(BIN)/python benchmarks/api.py
 	@$(BIN)/python benchmarks/human_signals.py
+	@$(BIN)/python benchmarks/capabilities.py
 	@$(BIN)/python benchmarks/imports.py
 
 lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
