@@ -361,14 +361,10 @@ def test_every_value_of_an_evaluation_is_one_row(
 
     rows = extracted(outputs, facts(models=("m",), metrics=tuple(metrics)))
 
-    given_values = {
-        **{(metric, key, None): value for metric, (overall, _) in metrics.items() for key, value in overall.items()},
-        **{
-            (metric, min(overall), name): value
-            for metric, (overall, classes) in metrics.items()
-            for name, value in classes.items()
-        },
-    }
+    given_values: dict[tuple[str, str, str | None], float | None] = {}
+    for metric, (overall, classes) in metrics.items():
+        given_values.update({(metric, key, None): value for key, value in overall.items()})
+        given_values.update({(metric, min(overall), name): value for name, value in classes.items()})
     assert {
         (row["metric_id"], row["output_key"], row["class_name"]): row["output_value"] for row in rows
     } == given_values
