@@ -9,6 +9,7 @@ import analytics_pipeline.defs
 from analytics_pipeline.components import load_datasets
 from analytics_pipeline.components.all_datasets import all_datasets
 from analytics_pipeline.components.maintenance import maintenance
+from analytics_pipeline.io_managers import CapabilityStoreIOManager
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 
 
@@ -19,7 +20,11 @@ def _definitions() -> dg.Definitions:
         all_datasets(loaded),
         maintenance(),
         dg.Definitions(
-            resources={"analytics": AnalyticsResource(), "published": PublishedStoreResource()},
+            resources={
+                "analytics": AnalyticsResource(),
+                "published": PublishedStoreResource(),
+                "capability_store": CapabilityStoreIOManager(),
+            },
             # One process a step costs seconds of CPU each; a sync's own threads are what keeps both cores busy.
             executor=dg.in_process_executor,
         ),

@@ -1,4 +1,4 @@
-"""`make demo`: fill the store from every dataset's source, then show that the store holds what Postgres holds.
+"""`make demo`: fill the store from every dataset's source, measure the bundled digits, and show what the store holds.
 
 Belongs here: the script of the first five minutes. Does not: anything that a production run needs.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dagster as dg
+import polars as pl
 from pydantic import SecretStr
 
 import analytics_pipeline.defs
@@ -22,6 +23,13 @@ from analytics_pipeline.settings import Home, find_home, sample_is_in_charge
 from analytics_pipeline.store import Store, open_store
 from analytics_pipeline.sync.postgres.counts import count_rows
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+
+_MEASURED = """
+SELECT 'maite_evaluation', model_id, dataset_id, output_value
+FROM capabilities.maite_evaluation
+WHERE metric_id = 'accuracy' AND scope = 'overall'
+ORDER BY output_value DESC
+"""
 
 
 class TableCount(NamedTuple):
@@ -42,13 +50,15 @@ def main() -> int:
         if not urls:
             _say("No dataset has a source: set one of the variables that the lines above name.")
             return 1
-        if _refresh() != 0:
+        if _execute("refresh_all_job") != 0 or _execute("digits_capabilities_job") != 0:
             return 1
-        counts = _counts(open_store(home.store), urls)
+        store = open_store(home.store)
+        counts = _counts(store, urls)
+        measured = store.query(_MEASURED)
     except AnalyticsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    _say("", *_table(counts), "")
+    _say("", *_table(counts), "", *_capability_table(measured), "")
     wrong = [count.table for count in counts if count.postgres != count.store]
     if wrong:
         _say(f"Not equal: {', '.join(wrong)}. Did the source change meanwhile? Run make demo again.")
@@ -81,11 +91,11 @@ def _specs() -> Sequence[SplitSyncSpec]:
     return sorted((spec for spec in found if spec.enabled), key=lambda spec: spec.name)
 
 
-def _refresh() -> int:
+def _execute(job: str) -> int:
     hush = "ignore:Function `job_execute_command` is superseded"  # the newer command needs one more package
     dagster = [sys.executable, "-W", hush, "-m", "dagster"]
-    job = ["job", "execute", "-m", "analytics_pipeline.definitions", "-j", "refresh_all_job"]
-    return subprocess.run([*dagster, *job], check=False).returncode
+    execute = ["job", "execute", "-m", "analytics_pipeline.definitions", "-j", job]
+    return subprocess.run([*dagster, *execute], check=False).returncode
 
 
 def _counts(store: Store, urls: Iterable[tuple[SplitSyncSpec, SecretStr]]) -> Sequence[TableCount]:
@@ -105,6 +115,14 @@ def _counts(store: Store, urls: Iterable[tuple[SplitSyncSpec, SecretStr]]) -> Se
 def _table(counts: Sequence[TableCount]) -> Sequence[str]:
     lines = [f"{'table':<24}{'Postgres':>12}{'store':>12}{'partitions':>12}"]
     lines += [f"{c.table:<24}{c.postgres:>12,}{c.store:>12,}{c.partitions:>12,}" for c in counts]
+    return lines
+
+
+def _capability_table(measured: pl.DataFrame) -> Sequence[str]:
+    lines = [f"{'capability runs':<24}{'model':<22}{'dataset':<16}{'score':>10}"]
+    lines += [
+        f"{table:<24}{model or '':<22}{dataset:<16}{score:>10.3f}" for table, model, dataset, score in measured.rows()
+    ]
     return lines
 
 

@@ -23,6 +23,7 @@ from analytics_pipeline.settings import Home, find_home
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
+    from analytics_pipeline.capabilities import ParquetBackend
     from analytics_pipeline.store import Store
     from analytics_pipeline.sync.engine import SyncJob
     from analytics_pipeline.sync.status import DatasetStatus
@@ -47,6 +48,12 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         from analytics_pipeline.store import create_store  # noqa: PLC0415 - see the module's charter
 
         return create_store(self.home().store)
+
+    def capabilities(self) -> ParquetBackend:
+        """The capability tables of this home."""
+        from analytics_pipeline.capabilities import ParquetBackend  # noqa: PLC0415 - see the module's charter
+
+        return ParquetBackend(self.home().capabilities)
 
     def sync_job(self, spec: SplitSyncSpec, log: Callable[[str], None], *, run_id: str | None = None) -> SyncJob:
         """What syncs a dataset into the store.

@@ -62,6 +62,18 @@ def sweep_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) ->
     context.log.info("Removed %d dead stages, %d files past their grace, %d unlisted files.", *counts)
 
 
+@dg.op(description="Copies the small files of capability tables for queries, finishes what killed writers left.")
+def tend_capabilities(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+    """Compaction and sweep of the append-only tables."""
+    backend = analytics.capabilities()
+    with failing_plainly():
+        if not backend.list_tables():
+            context.log.info("There are no capability tables yet.")
+            return
+        backend.tables.compact()
+    context.log.info("Compacted: %s.", ", ".join(backend.list_tables()))
+
+
 @dg.op(description="Opens the catalog, which is made anew from the manifest where it is lost or damaged.")
 def check_catalog(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
     """The catalog."""
@@ -87,6 +99,7 @@ def maintenance_job() -> None:
     """All tasks; one that fails does not hold up the others."""
     compact_store()
     sweep_store()
+    tend_capabilities()
     check_catalog()
     prune_runs()
 
