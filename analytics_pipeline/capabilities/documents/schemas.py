@@ -6,14 +6,16 @@ themselves (`document`, `extraction`).
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 
 from pydantic import JsonValue
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
 
 from analytics_pipeline.capabilities.documents.document import DOCUMENTS
 
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _FIELD = re.compile(r"^    (\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
@@ -29,29 +31,23 @@ def json_schema(capability: str) -> Mapping[str, JsonValue]:
     Raises:
         KeyError: there is no such capability.
     """
-    schema: dict[str, JsonValue] = DOCUMENTS[capability].model_json_schema()
-    parts = schema["$defs"]
-    assert isinstance(parts, dict)
-    described: dict[str, JsonValue] = {name: _described(part) for name, part in parts.items()}
-    return {
-        "$schema": _DIALECT,
-        **{key: _corrected(value) for key, value in (_described(schema) | {"$defs": described}).items()},
-    }
+    schema = DOCUMENTS[capability].model_json_schema(schema_generator=_DescribedSchema)
+    return {"$schema": _DescribedSchema.schema_dialect, **{key: _corrected(value) for key, value in schema.items()}}
 
 
-def _described(part: JsonValue) -> dict[str, JsonValue]:
-    """An object's schema with its docstring taken apart: a sentence for itself, one for each field."""
-    assert isinstance(part, dict)
-    text, properties = part.get("description"), part.get("properties")
-    if not isinstance(text, str) or not isinstance(properties, dict):
-        return part
-    summary, _, arguments = text.partition("\n\nArgs:\n")
-    words = {name: " ".join(said.split()) for name, said in _FIELD.findall(arguments)}
-    fields: dict[str, JsonValue] = {
-        name: field | {"description": words[name]} if isinstance(field, dict) and name in words else field
-        for name, field in properties.items()
-    }
-    return part | {"description": " ".join(summary.split()), "properties": fields}
+class _DescribedSchema(GenerateJsonSchema):
+    """Docstrings taken apart: a sentence for the object, one for each of its fields, inherited ones included."""
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        found = super().model_schema(schema)
+        for kind in schema["cls"].__mro__:
+            summary, _, arguments = (inspect.cleandoc(kind.__doc__ or "")).partition("\n\nArgs:\n")
+            if kind is schema["cls"]:
+                found["description"] = " ".join(summary.split())
+            for name, said in _FIELD.findall(arguments):
+                if name in found["properties"]:
+                    found["properties"][name].setdefault("description", " ".join(said.split()))
+        return found
 
 
 def _corrected(value: JsonValue) -> JsonValue:
