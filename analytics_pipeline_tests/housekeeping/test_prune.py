@@ -173,6 +173,7 @@ def test_the_maintenance_job_does_all_its_tasks(
     assert {event.step_key for event in result.all_events if event.is_step_success} == {
         "compact_store",
         "sweep_store",
+        "tend_capabilities",
         "check_catalog",
         "prune_runs",
     }
