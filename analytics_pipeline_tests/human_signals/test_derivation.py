@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,7 @@ from analytics_pipeline.human_signals import buckets
 from analytics_pipeline.human_signals.cases import aggregate_cases
 from analytics_pipeline.human_signals.schema import build_metric_schema
 from analytics_pipeline.store import CompactionRules, Replace, Store, create_store
-from analytics_pipeline_tests.human_signals import strategies
+from analytics_pipeline_tests.human_signals import scenario, strategies
 from analytics_pipeline_tests.human_signals.scenario import VIEW, Synced, result
 
 Rows = Sequence[Mapping[str, Any]]
@@ -186,6 +187,21 @@ def test_memory_has_a_bound_cases_are_made_in_groups(dataset: Synced, monkeypatc
     assert len(dataset.store.manifest().tables["hs_cases"].partitions) == 4
     dataset.sync({"d2": [result("c2", "tone", '{"stars": 7}'), result("c3", "tone", '{"stars": 8}')]})
     assert dataset.said == ["hs_cases: 2 cases with changed rows of 3 were made again."]
+    is_in_step(dataset)
+
+
+@pytest.mark.parametrize("further", [{}, {"source_type": pl.String}], ids=["time alone", "and more"])
+def test_of_what_results_say_of_a_case_the_earliest_row_counts(
+    store: Store, monkeypatch: pytest.MonkeyPatch, further: dict[str, Any]
+) -> None:
+    """Otherwise a case changes its source, or its time, with each row that comes after."""
+    monkeypatch.setattr(scenario, "RESULTS", scenario.RESULTS | further)
+    early, late = ({"timestamp": datetime(2026, 1, day)} for day in (1, 2))  # noqa: DTZ001
+    said = [late | dict.fromkeys(further, "late"), early | dict.fromkeys(further, "early")]
+    dataset = Synced(store)
+    dataset.sync({"d": [result("c1", "tone", "{}", **each) for each in said]}, RECORDS)
+    case = dataset.cases().row(0, named=True)
+    assert [case["Timestamp"], *(case[name] for name in further)] == [early["timestamp"], *("early" for _ in further)]
     is_in_step(dataset)
 
 
