@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
@@ -58,10 +59,8 @@ def _fields(table: str, records: Sequence[Record], rows: Sequence[Mapping[str, A
     """Each field's scalar type: by the classes where these say it, else by the values, if there are any."""
     found: dict[str, set[type]] = {}
     for kind in dict.fromkeys(type(record) for record in records):
-        for field, info in getattr(kind, "model_fields", {}).items():
-            scalar = scalar_of(info.annotation)
-            if scalar is not None:
-                found.setdefault(field, set()).add(scalar)
+        for field, scalar in _declared(kind).items():
+            found.setdefault(field, set()).add(scalar)
     declared = set(found)
     for row in rows:
         for field, value in row.items():
@@ -71,6 +70,17 @@ def _fields(table: str, records: Sequence[Record], rows: Sequence[Mapping[str, A
         if len(kinds) > 1:
             raise RecordsDisagree(table, field, (kind.__name__ for kind in kinds))
     return {field: kinds.pop() for field, kinds in found.items()}
+
+
+def _declared(kind: type) -> Mapping[str, type]:
+    """The scalar types that a class gives its fields."""
+    if kind not in _known:
+        fields = getattr(kind, "model_fields", {}).items()
+        _known[kind] = {field: scalar for field, info in fields if (scalar := scalar_of(info.annotation)) is not None}
+    return _known[kind]
+
+
+_known: WeakKeyDictionary[type, Mapping[str, type]] = WeakKeyDictionary()
 
 
 def _scalar_of_value(table: str, field: str, value: object) -> type:

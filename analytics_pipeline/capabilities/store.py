@@ -5,7 +5,7 @@ Belongs here: what a run becomes, payload and `runs` together. Does not: where i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
@@ -73,9 +73,18 @@ class AnalyticsStore:
         """
         return self.backend.get_run_uri(run_uid)
 
-    def query_sql(self, sql: str) -> pl.DataFrame:
-        """The rows of a query over all tables; see the backend."""
-        return self.backend.query_sql(sql)
+    def query_sql(self, sql: str, **limits: float | None) -> pl.DataFrame:
+        """The rows of a query over all tables.
+
+        Args:
+            sql: in DuckDB's dialect, for the backends here.
+            limits: `timeout` in seconds and `max_rows`, where the backend has them: those here do.
+
+        Raises:
+            AnalyticsError: see the backend.
+        """
+        query: Callable[..., pl.DataFrame] = self.backend.query_sql
+        return query(sql, **limits)
 
 
 def records_of(run: CapabilityRun, provenance: Provenance) -> Sequence[Record]:

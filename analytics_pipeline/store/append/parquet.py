@@ -18,6 +18,7 @@ from analytics_pipeline.store.layout import fsync_path
 from analytics_pipeline.store.schema import Column, Columns, columns_of, literal
 
 ROW_GROUP_ROWS = 122_880
+_FEW_ROWS = 64
 _MERGE_MEMORY = "1GB"
 
 
@@ -37,7 +38,11 @@ class Found(NamedTuple):
 
 def write_file(rows: pa.Table, path: Path) -> None:
     """Write rows to a new file and force it to the disk."""
-    pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+    if rows.num_rows < _FEW_ROWS:
+        # Nothing to press together: it would take longer than all the rest, and give larger files.
+        pq.write_table(rows, path, compression="none", use_dictionary=False)
+    else:
+        pq.write_table(rows, path, compression="zstd", row_group_size=ROW_GROUP_ROWS)
     fsync_path(path)
 
 

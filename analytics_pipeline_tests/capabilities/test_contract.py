@@ -1,0 +1,500 @@
+"""What every backend keeps: the rules that a user of the store can rely on, whatever keeps the records."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from enum import IntEnum, StrEnum
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from analytics_pipeline.capabilities import AnalyticsStore, BaseRecord, Provenance, StorageBackend
+from analytics_pipeline.capabilities.tables import DataevalCleaningRecord
+from analytics_pipeline.errors import (
+    AnalyticsError,
+    ColumnTypeChanged,
+    NameRefused,
+    QueryRefused,
+    QueryTimedOut,
+    RecordsDisagree,
+    RecordValueRefused,
+    RunNotFound,
+    RunRefused,
+    TableNotFound,
+    TooManyRows,
+)
+from analytics_pipeline_tests.capabilities.scenario import (
+    BACKENDS,
+    ExampleRecord,
+    Make,
+    NotebookBackend,
+    OtherRecord,
+    Run,
+    WiderRecord,
+    example,
+    run,
+    uids,
+)
+
+RUNS = "SELECT run_uid, capability_table, entity_type, entity_id, run_event_id, user_id FROM runs ORDER BY ALL"
+DESCRIPTION = {
+    "run_uid": "String",
+    "created_at": "Datetime(time_unit='us', time_zone='UTC')",
+    "dataset_id": "String",
+    "score": "Float64",
+    "sample_count": "Int64",
+    "notes": "String",
+}
+
+
+def test_an_empty_store_answers_and_does_not_fail(store: AnalyticsStore) -> None:
+    """A notebook opens the store before the first run."""
+    assert store.list_tables() == []
+    assert store.query_sql("SELECT * FROM dataeval_cleaning").is_empty()
+    with pytest.raises(TableNotFound, match="example"):
+        store.describe_table("example")
+    with pytest.raises(RunNotFound, match="nobody"):
+        store.get_run_uri("nobody")
+
+
+def test_written_runs_are_there_with_their_entities(store: AnalyticsStore) -> None:
+    """The tutorial's first steps."""
+    store.write([run("a"), Run("b", [example("b", "mnist")], datasets=["mnist"], models=[], metrics=["f1", "map"])])
+    assert store.list_tables() == ["example", "runs"]
+    assert uids(store) == ["a", "b"]
+    assert store.query_sql(RUNS).rows() == [
+        ("a", "example", "dataset", "cifar10", None, None),
+        ("a", "example", "metric", "accuracy", None, None),
+        ("a", "example", "model", "resnet50", None, None),
+        ("b", "example", "dataset", "mnist", None, None),
+        ("b", "example", "metric", "f1", None, None),
+        ("b", "example", "metric", "map", None, None),
+    ]
+
+
+def test_a_table_is_described_by_the_types_of_polars(store: AnalyticsStore) -> None:
+    """The seed prints these very words."""
+    store.backend.write([example("a")])
+    assert store.describe_table("example") == DESCRIPTION
+    with pytest.raises(TableNotFound, match="example"):
+        store.describe_table("nothing")
+
+
+def test_a_run_is_stored_once_whoever_writes_it_again(make: Make) -> None:
+    """Notebooks are run again; retries write what is there."""
+    AnalyticsStore(make()).write([run("a", rows=3)])
+    again = AnalyticsStore(make())
+    receipt = again.write_with_receipt([run("a", rows=3, score=0.9)])
+    assert uids(again) == ["a", "a", "a"]
+    assert again.query_sql("SELECT DISTINCT score FROM example").rows() == [(0.5,)]
+    assert again.query_sql("SELECT count(*) FROM runs").item() == 3
+    assert dict(receipt.run_table_files) == {}
+    assert set(receipt.rows.values()) == {0}
+
+
+def test_of_known_and_new_runs_in_one_call_the_new_ones_are_stored(store: AnalyticsStore) -> None:
+    """A batch that was half done is simply written again."""
+    store.write([run("a"), run("b")])
+    receipt = store.write_with_receipt([run("b"), run("c", rows=2), run("a")])
+    assert uids(store) == ["a", "b", "c", "c"]
+    assert receipt.rows == {"runs": 3, "example": 2}
+    assert set(receipt.run_table_files) == {"c"}
+
+
+def test_equal_rows_of_one_call_are_all_kept_but_each_entity_once(store: AnalyticsStore) -> None:
+    """Several rows of a run are normal; its dataset is one."""
+    store.write([run("a"), run("a"), Run("a", [example("a")], datasets=["cifar10", "cifar10"])])
+    assert uids(store) == ["a", "a", "a"]
+    assert store.query_sql("SELECT count(*) FROM runs").item() == 3
+
+
+def test_a_receipt_and_a_uri_tell_where_a_run_is(store: AnalyticsStore) -> None:
+    """Clients of remote workers find what these wrote."""
+    receipt = store.write_with_receipt([run("it's"), run("b")])
+    assert receipt.rows == {"runs": 6, "example": 2}
+    assert receipt.resolve_run_uri("it's") == store.get_run_uri("it's")
+    assert receipt.resolve_run_uri("nobody") is None
+    with pytest.raises(RunNotFound, match="nobody"):
+        store.get_run_uri("nobody")
+
+
+def test_an_empty_write_changes_nothing(store: AnalyticsStore) -> None:
+    """A capability may have nothing to say."""
+    assert store.write_with_receipt([]).rows == {}
+    assert store.write_with_receipt([Run("a", [])]).rows == {}
+    store.backend.write([])
+    assert store.list_tables() == []
+
+
+def test_a_later_event_of_a_known_run_is_added_to_runs(store: AnalyticsStore) -> None:
+    """A run that is executed again keeps its rows, and both executions are known."""
+    store.write([run("a")], provenance={"run_event_id": "1", "user_id": "ada"})
+    store.write([run("a")], provenance=Provenance(run_event_id="2", user_id="bob"))
+    store.write([run("a")], provenance={"run_event_id": "1", "user_id": "eve"})
+    assert uids(store) == ["a"]
+    assert store.query_sql("SELECT run_event_id, user_id, count(*) FROM runs GROUP BY ALL ORDER BY 1").rows() == [
+        ("1", "ada", 3),
+        ("2", "bob", 3),
+    ]
+
+
+def test_a_row_without_an_event_is_a_duplicate_of_any_row_of_its_entity(store: AnalyticsStore) -> None:
+    """But an event of a run that was stored without one is news."""
+    store.write([run("a")], provenance={"run_event_id": "1"})
+    store.write([run("a")])
+    assert store.query_sql("SELECT count(*) FROM runs").item() == 3
+    store.write([run("b")])
+    store.write([run("b")], provenance={"run_event_id": "1"})
+    store.write([run("b")])
+    assert store.query_sql("SELECT count(*) FROM runs WHERE run_uid = 'b'").item() == 6
+
+
+def test_provenance_is_stored_in_utc_and_checked(store: AnalyticsStore) -> None:
+    """A time without a zone is no moment, and a misspelt field would be lost."""
+    oslo = timezone(timedelta(hours=2))
+    store.write([run("a")], provenance={"submitted_at": datetime(2026, 1, 1, 12, tzinfo=oslo), "job_id": "7"})
+    found = store.query_sql("SELECT DISTINCT submitted_at, job_id, workspace_id FROM runs")
+    assert found.rows() == [(datetime(2026, 1, 1, 10, tzinfo=UTC), "7", None)]
+    for wrong in ({"submitted_at": datetime(2026, 1, 1)}, {"usr": "ada"}):  # noqa: DTZ001
+        with pytest.raises(ValueError, match=r"time zone|usr"):
+            store.write([run("b")], provenance=wrong)
+    assert uids(store) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (Run("x", [example("x"), OtherRecord(run_uid="x", dataset_id="d")]), "example, other"),
+        (Run("x", [example("y")]), "y"),
+        (Run("x", [example("x")], datasets=[7]), "dataset"),  # type: ignore[list-item]
+    ],
+)
+def test_a_run_that_contradicts_itself_is_refused_and_nothing_of_the_call_is_stored(
+    store: AnalyticsStore, wrong: Run, words: str
+) -> None:
+    """One run, one table, its own uid, entities with a name."""
+    with pytest.raises(RunRefused, match=words) as refused:
+        store.write([run("a"), wrong])
+    assert isinstance(refused.value, ValueError)
+    assert store.list_tables() == []
+
+
+def test_columns_may_come_and_go(store: AnalyticsStore) -> None:
+    """The seed's example of evolution, and idempotency after it, both ways."""
+    store.backend.write([example("a"), example("b", notes="old")])
+    store.backend.write([WiderRecord(run_uid="c", dataset_id="svhn", score=1, sample_count=3, augmented=True)])
+    store.backend.write([example("d")])
+    for _ in range(2):
+        store.backend.write([example("a"), example("c"), example("d")])
+        store.backend.write([WiderRecord(run_uid=uid, dataset_id="x", score=1, sample_count=3) for uid in "abcd"])
+    assert store.query_sql("SELECT run_uid, notes, augmented FROM example ORDER BY 1").rows() == [
+        ("a", None, None),
+        ("b", "old", None),
+        ("c", None, True),
+        ("d", None, None),
+    ]
+    assert store.describe_table("example") == {**DESCRIPTION, "augmented": "Boolean"}
+
+
+def test_a_changed_type_is_refused_with_all_that_one_needs_to_know(store: AnalyticsStore) -> None:
+    """Nothing of the call is stored, neither its payload nor its rows of runs."""
+
+    class Changed(BaseRecord, table_name="example"):
+        dataset_id: str
+        score: str
+
+    store.write([run("a")])
+    with pytest.raises(ColumnTypeChanged, match=r"score.*example.*DOUBLE.*VARCHAR") as refused:
+        store.write([Run("b", [Changed(run_uid="b", dataset_id="d", score="good")])])
+    assert isinstance(refused.value, TypeError)
+    assert uids(store) == ["a"]
+    assert store.query_sql("SELECT DISTINCT run_uid FROM runs").rows() == [("a",)]
+
+
+def test_a_column_that_differs_in_case_alone_is_refused(store: AnalyticsStore) -> None:
+    """SQL would not tell them apart."""
+
+    class Shouting(BaseRecord, table_name="example"):
+        SCORE: float
+
+    store.backend.write([example("a")])
+    with pytest.raises(NameRefused, match="SCORE"):
+        store.backend.write([Shouting(run_uid="b", SCORE=1.0)])
+    assert uids(store) == ["a"]
+
+
+def test_versions_of_a_record_may_be_mixed_in_one_call_if_they_agree(store: AnalyticsStore) -> None:
+    """Old and new runs arrive together."""
+
+    class Disagreeing(BaseRecord, table_name="example"):
+        score: int
+
+    wider = WiderRecord(run_uid="b", dataset_id="d", score=1, sample_count=1, augmented=False)
+    store.backend.write([example("a"), wider])
+    assert store.query_sql("SELECT augmented FROM example ORDER BY run_uid").rows() == [(None,), (False,)]
+    with pytest.raises(RecordsDisagree, match=r"score.*float, int.*example"):
+        store.backend.write([example("c"), Disagreeing(run_uid="d", score=1)])
+    assert uids(store) == ["a", "b"]
+
+
+class Colour(StrEnum):
+    """A text with names."""
+
+    RED = "red"
+
+
+class Level(IntEnum):
+    """A number with names."""
+
+    HIGH = 3
+
+
+class EveryType(BaseRecord, table_name="every_type"):
+    """A field of every type, and each of them optional."""
+
+    text: str | None = None
+    whole: int | None = None
+    number: float | None = None
+    flag: bool | None = None
+    raw: bytes | None = None
+    moment: datetime | None = None
+    colour: Colour | None = None
+    level: Level | None = None
+
+
+def test_every_type_comes_back_as_it_was(store: AnalyticsStore) -> None:
+    """Also at its limits, and as NULL."""
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    full = EveryType(
+        run_uid="a", text="ä\0\n'\"🎉", whole=-(2**63), number=1e308, flag=False, raw=b"\0\xff", moment=moment,
+        colour=Colour.RED, level=Level.HIGH,
+    )  # fmt: skip
+    store.backend.write([full, EveryType(run_uid="b")])
+    columns = "text, whole, number, flag, raw, moment, colour, level"
+    found = store.query_sql(f"SELECT {columns} FROM every_type ORDER BY run_uid").rows()
+    assert found == [("ä\0\n'\"🎉", -(2**63), 1e308, False, b"\0\xff", moment, "red", 3), (None,) * 8]
+    assert list(store.describe_table("every_type").values())[2:] == [
+        "String", "Int64", "Float64", "Boolean", "Binary", "Datetime(time_unit='us', time_zone='UTC')", "String",
+        "Int64",
+    ]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("whole", 2**63),
+        ("text", "\ud800"),
+        ("moment", datetime(2026, 1, 1)),  # noqa: DTZ001
+        ("moment", datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))),
+        ("number", 10**400),
+        ("flag", 1),
+        ("whole", True),
+        ("whole", 1.0),
+        ("raw", "text"),
+        ("text", b"raw"),
+        ("text", ["a"]),
+    ],
+    ids=str,
+)
+def test_a_value_that_no_column_can_hold_is_refused_by_name(store: AnalyticsStore, field: str, value: object) -> None:
+    """Also where a record was made without a check; a boolean is no number, a text no bytes."""
+    record = EveryType.model_construct(run_uid="b", **{field: value})  # type: ignore[arg-type]
+    with pytest.raises(RecordValueRefused, match=rf"{field}.*every_type"):
+        store.backend.write([EveryType(run_uid="a"), record])
+    assert store.list_tables() == []
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+def test_a_record_without_a_run_is_refused(store: AnalyticsStore) -> None:
+    """It could never be told from its copy."""
+    for uid in ("", None, 7):
+        with pytest.raises(RunRefused, match=r"run_uid|every_type"):
+            store.backend.write([EveryType.model_construct(run_uid=uid)])  # type: ignore[arg-type]
+    assert store.list_tables() == []
+
+
+class Stranger:
+    """A record of somebody's own class: a table's name and `model_dump`."""
+
+    def __init__(self, table_name: str, **fields: object) -> None:
+        self.table_name = table_name
+        self._fields = fields
+
+    def model_dump(self, *, mode: str) -> dict[str, object]:
+        """The fields."""
+        assert mode == "python"
+        return self._fields
+
+
+def test_records_of_other_classes_are_stored_by_their_values(store: AnalyticsStore) -> None:
+    """The protocol is all that counts; a column in which no value was ever seen waits for one."""
+    store.backend.write([Stranger("example", run_uid="a", score=1.5, later=None)])
+    store.backend.write([Stranger("example", run_uid="b", score=None, later="x"), Stranger("example", run_uid="c")])
+    assert store.query_sql("SELECT run_uid, score, later FROM example ORDER BY 1").rows() == [
+        ("a", 1.5, None),
+        ("b", None, "x"),
+        ("c", None, None),
+    ]
+    with pytest.raises(RecordValueRefused, match="tags"):
+        store.backend.write([Stranger("example", run_uid="d", tags=["x"])])
+
+
+@pytest.mark.parametrize("table", ["../outside", "a/b", "a.b", "A", "1a", "", "a b", "x" * 64, "a\n"])
+def test_a_record_of_another_class_cannot_name_a_place_outside(
+    store: AnalyticsStore, tmp_path: Path, table: str
+) -> None:
+    """A table's name becomes a folder."""
+    with pytest.raises(NameRefused):
+        store.backend.write([Stranger(table, run_uid="a", score=1.0)])
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert store.list_tables() == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM read_parquet('/tmp/*.parquet')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "SELECT getenv('HOME')",
+        "COPY example TO '/tmp/stolen.csv'",
+        "WITH x AS (COPY example TO '/tmp/stolen.csv') SELECT 1",
+        "ATTACH '/tmp/other.duckdb'",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; DROP TABLE example",
+        "SET memory_limit = '100GB'",
+        "PRAGMA database_list",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "DROP TABLE example",
+        "INSERT INTO example SELECT * FROM example",
+        "CREATE TABLE mine AS SELECT 1",
+        "DELETE FROM example",
+        "CALL pragma_version()",
+        "SELECT * FROM 'https://example.com/x.parquet'",
+    ],
+)
+def test_a_query_can_do_nothing_but_read_the_tables(store: AnalyticsStore, sql: str) -> None:
+    """It may come from a dashboard, or from a model."""
+    store.backend.write([example("a")])
+    with pytest.raises(QueryRefused):
+        store.query_sql(sql)
+    assert uids(store) == ["a"]
+    assert not Path("/tmp/stolen.csv").exists()  # noqa: S108
+
+
+def test_a_query_has_a_limit_of_time_and_of_rows(store: AnalyticsStore) -> None:
+    """The caller sets them."""
+    store.backend.write([example("a"), example("b")])
+    with pytest.raises(TooManyRows, match="1"):
+        store.query_sql("SELECT * FROM example", max_rows=1)
+    assert store.query_sql("SELECT * FROM example", max_rows=2).height == 2
+    with pytest.raises(QueryTimedOut):
+        store.query_sql("SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b", timeout=0.2)
+
+
+def test_threads_may_share_a_store(make: Make) -> None:
+    """Every run once, whoever writes and reads at the same time."""
+    store = AnalyticsStore(make())
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for run_number in range(6):
+                store.write([run(f"run-{(run_number + number) % 6}")])
+                found = uids(store)
+                assert len(found) == len(set(found))
+        except BaseException as error:  # noqa: BLE001 — of a thread nobody else would hear
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert uids(store) == [f"run-{number}" for number in range(6)]
+
+
+def write_once(kind: str, folder: Path, start: object) -> None:
+    """Write one and the same run at the same time as others."""
+    store = AnalyticsStore(BACKENDS[kind](folder))
+    start.wait()  # type: ignore[attr-defined]
+    store.write([run("a", rows=2)])
+
+
+@pytest.mark.parametrize("kind", BACKENDS)
+def test_of_processes_that_write_one_run_exactly_one_wins(kind: str, tmp_path: Path) -> None:
+    """Retries of a job overlap."""
+    context = multiprocessing.get_context("forkserver")
+    barrier = context.Barrier(4)
+    processes = [context.Process(target=write_once, args=(kind, tmp_path, barrier)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 4
+    store = AnalyticsStore(BACKENDS[kind](tmp_path))
+    assert uids(store) == ["a", "a"]
+    assert store.query_sql("SELECT count(*) FROM runs").item() == 3
+
+
+def test_the_tutorials_description_of_cleaning(store: AnalyticsStore) -> None:
+    """Every column in the order and with the type that the seed shows."""
+    whole = [name for name in DataevalCleaningRecord.model_fields if name.endswith("_count")]
+    values = {name: 1.0 for name in DataevalCleaningRecord.model_fields} | dict.fromkeys(whole, 1)
+    store.backend.write([DataevalCleaningRecord.model_validate({**values, "run_uid": "a", "dataset_id": "coco",
+                                                               "created_at": datetime.now(UTC)})])  # fmt: skip
+    described = store.describe_table("dataeval_cleaning")
+    assert list(described)[:4] == ["run_uid", "created_at", "dataset_id", "exact_duplicate_count"]
+    assert described["target_outlier_count"] == "Int64"
+    assert described["mean_width"] == "Float64"
+    assert len(described) == 24
+
+
+def test_a_table_can_be_scanned_lazily(store: AnalyticsStore) -> None:
+    """Downstream assets filter before they read."""
+    store.write([run("a"), run("b", score=0.9)])
+    scanned = store.backend.scan_table("example")
+    assert isinstance(scanned, pl.LazyFrame)
+    assert scanned.filter(pl.col("score") > 0.6).select("run_uid").collect().rows() == [("b",)]
+
+
+def test_four_methods_of_any_class_are_enough_for_a_backend() -> None:
+    """The seed's custom backend: no base class, no receipt, no location."""
+    store = AnalyticsStore(NotebookBackend())
+    store.write([run("a"), run("b")])
+    store.write([run("a"), run("c", rows=2)])
+    assert store.list_tables() == ["example", "runs"]
+    assert uids(store) == ["a", "b", "c", "c"]
+    assert store.write_with_receipt([run("d")]).resolve_run_uri("d") is None
+    assert store.get_run_uri("d") == "example"
+    assert store.backend.scan_table("example").collect().height == 5
+    with pytest.raises(RunNotFound):
+        store.get_run_uri("nobody")
+
+
+def test_a_backend_that_inherits_has_the_rest_by_default() -> None:
+    """The four methods are written, the others are there."""
+
+    class Inheriting(NotebookBackend, StorageBackend):
+        """The same, by inheritance."""
+
+    backend = Inheriting()
+    store = AnalyticsStore(backend)
+    assert store.backend is backend
+    store.write([run("a")])
+    assert store.get_run_uri("a") == "example"
+
+
+def test_every_error_of_the_store_is_one_of_its_own() -> None:
+    """A caller catches one class."""
+    for error in (ColumnTypeChanged, NameRefused, RecordsDisagree, RecordValueRefused, RunNotFound, RunRefused):
+        assert issubclass(error, AnalyticsError)
+    assert issubclass(ExampleRecord, BaseRecord)
