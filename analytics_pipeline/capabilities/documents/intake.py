@@ -16,7 +16,13 @@ from typing import NamedTuple
 
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend
 from analytics_pipeline.capabilities.documents.inbox import Dropped, Inbox
-from analytics_pipeline.capabilities.documents.reading import Problem, ReadRun, Refusal, read_run
+from analytics_pipeline.capabilities.documents.reading import (
+    ReadRun,
+    Refusal,
+    read_run,
+    refusal_of,
+    refused_by_store,
+)
 from analytics_pipeline.capabilities.runs import Record
 from analytics_pipeline.errors import CapabilityError, ColumnTypeChanged, DocumentsStuck, NameRefused
 
@@ -155,20 +161,35 @@ class Intake:
         return stored + Batch(rejected=rejected, waiting=waiting)
 
     def _stored(self, reads: Sequence[_Read]) -> Batch:
-        """Store runs in one write; where the store refuses it, in two halves, down to the run that it refuses."""
+        """Store runs in one write; where the store refuses it, without those that are to blame."""
         try:
             receipt = self._backend.write_with_receipt(_records(reads))
         except _OF_THE_RUNS as error:
-            if len(reads) > 1:
-                middle = len(reads) // 2
-                return self._stored(reads[:middle]) + self._stored(reads[middle:])
-            return Batch(rejected=self._rejected(reads[0].dropped, Refusal([Problem("outputs", str(error))])))
+            return self._stored_in_parts(reads, error)
         for read in reads:
             self._moved(read.dropped, self._inbox.keep)
         runs = {(read.run.table, read.run.run_uid) for read in reads}
         new = Counter(table for table, run_uid in runs if table in receipt.run_table_files.get(run_uid, ()))
         rows = {table: count for table, count in receipt.rows.items() if count}
         return Batch(known=len(reads) - new.total(), rows=rows, runs=new)
+
+    def _stored_in_parts(self, reads: Sequence[_Read], error: Exception) -> Batch:
+        """Without the runs whose rows fit no column; else in two halves, and again, down to the run that is refused."""
+        refusals = [refusal_of(read.run) for read in reads]
+        good = [read for read, refusal in zip(reads, refusals, strict=True) if refusal is None]
+        if len(good) == len(reads) > 1:
+            ordered = sorted(reads, key=lambda read: read.run.table)  # mostly one table is to blame
+            middle = len(ordered) // 2
+            return self._stored(ordered[:middle]) + self._stored(ordered[middle:])
+        if len(reads) == 1:
+            good, refusals = [], [refusals[0] or refused_by_store(reads[0].run, error)]
+        rejected = [
+            one
+            for read, refusal in zip(reads, refusals, strict=True)
+            if refusal is not None
+            for one in self._rejected(read.dropped, refusal)
+        ]
+        return Batch(rejected=rejected) + (self._stored(good) if good else Batch())
 
     def _rejected(self, dropped: Dropped, refusal: Refusal) -> Sequence[Rejected]:
         is_moved = self._moved(dropped, lambda document: self._inbox.reject(document, refusal))
