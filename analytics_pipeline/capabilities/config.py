@@ -6,12 +6,12 @@ Belongs here: its fields, their check, building the store. Does not: sending it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from analytics_pipeline.capabilities.backends.duckdb import DuckDBBackend
+from analytics_pipeline.capabilities.backends.object_store import is_object_uri, without_credentials
 from analytics_pipeline.capabilities.backends.parquet import ParquetBackend
 from analytics_pipeline.capabilities.store import AnalyticsStore
 from analytics_pipeline.errors import StoreConfigInvalid
@@ -35,10 +35,13 @@ class AnalyticsStoreConfig(BaseModel):
     @field_validator("uri")
     @classmethod
     def _without_secrets(cls, uri: str) -> str:
-        parts = urlsplit(uri)
-        if parts.password is not None or (parts.scheme and parts.query):
-            raise ValueError("a uri carries no password and no query: give credentials in storage_options")
-        return uri
+        return without_credentials(uri)
+
+    @model_validator(mode="after")
+    def _in_its_place(self) -> Self:
+        if self.backend == "duckdb" and (is_object_uri(self.uri) or self.storage_options):
+            raise ValueError("a DuckDB file is on a local disk: use the backend parquet for an object store")
+        return self
 
 
 def checked_config(config: AnalyticsStoreConfig | Mapping[str, Any]) -> AnalyticsStoreConfig:
@@ -65,4 +68,4 @@ def build_store(config: AnalyticsStoreConfig | Mapping[str, Any]) -> AnalyticsSt
     checked = checked_config(config)
     if checked.backend == "duckdb":
         return AnalyticsStore(DuckDBBackend(checked.uri))
-    return AnalyticsStore(ParquetBackend(checked.uri))
+    return AnalyticsStore(ParquetBackend(checked.uri, checked.storage_options))

@@ -80,6 +80,16 @@ class StoreConfigInvalid(CapabilityError, ValueError):
         super().__init__(f"The analytics store's configuration cannot be used: {reason}.")
 
 
+class ObjectStoreFailed(CapabilityError):
+    """An object store refused, or did not answer."""
+
+    def __init__(self, uri: str, detail: str) -> None:
+        super().__init__(
+            f"{uri}: {detail}. Runs of this call that are stored stay stored; do the same again for the others, once "
+            f"the store answers and its credentials in storage_options or the environment are right."
+        )
+
+
 class AssetOutputRefused(CapabilityError, TypeError):
     """An asset returned something that the capability store cannot keep."""
 

@@ -1,16 +1,19 @@
-"""The Parquet backend: one small file a table and write, in a folder that any Parquet reader can read.
+"""The Parquet backend: small files by table, in a folder or an object store, that any Parquet reader can read.
 
-Belongs here: records to append-only tables and back. Does not: how these are written (`store.append`), object stores
-(`object_store`).
+Belongs here: records to append-only tables and back. Does not: how these are written (`store.append`,
+`object_store`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
+from analytics_pipeline.capabilities.backends.files import Files, FolderFiles
+from analytics_pipeline.capabilities.backends.object_store import ObjectFiles, folder_of, is_object_uri
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
 from analytics_pipeline.capabilities.identity import CapabilityIdentity, run_uids
 from analytics_pipeline.capabilities.records import RESERVED
@@ -24,10 +27,13 @@ from analytics_pipeline.store.sealed import DEFAULT_TIMEOUT
 
 
 class ParquetBackend(StorageBackend):
-    """Records in a folder of Parquet files: `{root}/{table}/{milliseconds}_{8 hex}.parquet`.
+    """Records in a folder of Parquet files, `{root}/{table}/{milliseconds}_{8 hex}.parquet`, or in an object store.
 
     Args:
-        root: the folder; made by the first write.
+        root: the folder, made by the first write; or the URL of an object store's prefix, such as `s3://bucket/runs`:
+            there each run is an object of its own, and less is promised: see `object_store`.
+        storage_options: of the object store, for fsspec; never shown.
+        cache: folder that keeps what was fetched from an object store for later processes.
         unreadable: what to do about damaged files that another program left there.
         compact_after: files of a table at which a write copies them into one, for queries.
     """
@@ -35,15 +41,34 @@ class ParquetBackend(StorageBackend):
     def __init__(
         self,
         root: str | Path,
+        storage_options: Mapping[str, Any] | None = None,
         *,
+        cache: Path | None = None,
         unreadable: Unreadable = Unreadable.REFUSE,
         compact_after: int = COMPACT_AFTER,
     ) -> None:
-        self.tables = AppendTables(Path(root), CapabilityIdentity(), unreadable=unreadable, compact_after=compact_after)
+        def tables(folder: Path) -> AppendTables:
+            return AppendTables(folder, CapabilityIdentity(), unreadable=unreadable, compact_after=compact_after)
+
+        self._files: Files = (
+            ObjectFiles(str(root), storage_options or {}, tables, cache)
+            if is_object_uri(root)
+            else FolderFiles(tables(folder_of(root)))
+        )
+
+    @property
+    def uri(self) -> str:
+        """The folder, or the prefix of the object store."""
+        return self._files.uri
+
+    @property
+    def tables(self) -> AppendTables:
+        """The tables to read, as they are now; of an object store a local mirror."""
+        return self._files.current()
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The folder that queries read."""
         return self.tables.layout.root
 
     def write(self, records: Sequence[Record]) -> None:
@@ -51,22 +76,23 @@ class ParquetBackend(StorageBackend):
         self.write_with_receipt(records)
 
     def write_with_receipt(self, records: Sequence[Record]) -> StorageWriteReceipt:
-        """Store the records that are not there yet, all of them or none.
+        """Store the records that are not there yet, all of them or none; in an object store, each run or not.
 
         Raises:
             RecordValueRefused, RecordsDisagree, RunRefused: see `tables_of`.
-            StoreError: see `AppendTables.append`.
+            StoreError, CapabilityError: see `AppendTables.append` and `ObjectFiles.append`.
         """
         batches = tables_of(records)
         if not batches:
             return StorageWriteReceipt()
         files: dict[str, dict[str, str]] = {}
-        appended = self.tables.append(batches)
-        for table, (path, rows) in appended.items():
-            if path is not None and table not in RESERVED:
+        counts = dict.fromkeys(batches, 0)
+        for table, uri, rows in self._files.append(batches):
+            counts[table] += rows.num_rows
+            if uri is not None and table not in RESERVED:
                 for run_uid in run_uids(rows):
-                    files.setdefault(run_uid, {})[table] = str(path)
-        return StorageWriteReceipt(files, {table: rows.num_rows for table, (_, rows) in appended.items()})
+                    files.setdefault(run_uid, {})[table] = uri
+        return StorageWriteReceipt(files, counts)
 
     def list_tables(self) -> list[str]:
         """Names of the tables that hold rows, sorted."""
@@ -90,11 +116,12 @@ class ParquetBackend(StorageBackend):
         Raises:
             TableNotFound: there is no such table.
         """
-        files = self.tables.files(table_name)
+        tables = self.tables
+        files = tables.files(table_name)
         if not files.columns:
             raise TableNotFound(table_name, self.list_tables())
         schema = pl.DataFrame(arrow_schema(files.columns).empty_table()).schema
-        paths = list(self.tables.paths(table_name, files))
+        paths = list(tables.paths(table_name, files))
         return pl.scan_parquet(paths, schema=schema, missing_columns="insert", extra_columns="ignore", glob=False)
 
     def get_run_uri(self, run_uid: str) -> str:
@@ -105,8 +132,8 @@ class ParquetBackend(StorageBackend):
         """
         path = self.tables.locate(run_uid, without=RESERVED)
         if path is None:
-            raise RunNotFound(run_uid, str(self.path))
-        return str(path)
+            raise RunNotFound(run_uid, self.uri)
+        return self._files.uri_of(path)
 
     def query_sql(self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None) -> pl.DataFrame:
         """The rows of one SELECT over all tables, in DuckDB's dialect; an empty frame while nothing is stored.

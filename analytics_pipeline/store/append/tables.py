@@ -111,6 +111,12 @@ class AppendTables:
         self._compact(index, written)
         return {table: Appended(paths.get(table), rows) for table, rows in fresh.items()}
 
+    def unknown(self, table: str, rows: pa.Table) -> pa.Table:
+        """Those of some rows that are not there yet."""
+        if not self.layout.root.is_dir():
+            return rows
+        return self._access.read(lambda index: self._unknown(index, table, rows))
+
     def _unknown(self, index: Index, table: str, rows: pa.Table) -> pa.Table:
         identities = self._identity.of(table, rows)
         known = index.known(table, {row[0] for row in identities if row})

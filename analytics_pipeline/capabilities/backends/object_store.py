@@ -1,0 +1,264 @@
+"""Object stores: one object a run and table, created once, and a mirror of them on the local disk to be read.
+
+Belongs here: names of objects, their creation, the mirror. Does not: what is in them (`parquet`), their protocols
+(fsspec: s3fs, gcsfs, adlfs).
+
+An object store has no lock and no transaction over several objects. What replaces them:
+
+- An object of a payload table is named after its run. It is created only where none is, by the store itself: of any
+  number of writers of a run one wins. A store without such a condition lets the last one win; there is one either way.
+- The rows of `runs` are created before the payload. A writer that dies between leaves rows of `runs` for a run without
+  results: no query over results counts it, and the next write of the run adds them.
+- A write of several runs is as many small writes: after a crash some are there, and the same write adds the others.
+- Two writers that first use a table at once with different types of a column may both succeed; readers then refuse
+  the younger one's objects by name. Afterwards a changed type is refused before anything is written.
+
+Objects never change. So each is fetched once, into a folder that is read like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analytics_pipeline.capabilities.backends.files import Stored
+from analytics_pipeline.capabilities.identity import CapabilityIdentity
+from analytics_pipeline.capabilities.records import MATERIALIZATIONS, RUNS
+from analytics_pipeline.errors import AnalyticsError, ObjectStoreFailed, StoreConfigInvalid
+from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
+from analytics_pipeline.store.append.tables import COMPACT_AFTER, AppendTables
+from analytics_pipeline.store.schema import TABLE_NAME, columns_of
+
+_ENDING = ".parquet"
+_FILE = "file://"
+_AT_ONCE = 8
+_IN_ONE_FETCH = 256
+_GROUPS = {RUNS: ("run_uid", "run_event_id"), MATERIALIZATIONS: ("materialization_id",)}
+"""Rows of the store's own tables that share an object; elsewhere those of a run do."""
+
+
+def _turn(table: str) -> int:
+    """Whose objects are made first: rows of `runs`, the results of these runs, what holds them. Listed in reverse."""
+    return {RUNS: 0, MATERIALIZATIONS: 2}.get(table, 1)
+
+
+MakeTables = Callable[[Path], AppendTables]
+
+
+def is_object_uri(root: str | Path) -> bool:
+    """Whether a root is the URL of an object store, and no folder."""
+    return isinstance(root, str) and "://" in root and not root.startswith(_FILE)
+
+
+def folder_of(root: str | Path) -> Path:
+    """The folder that a path or a `file://` URL names."""
+    return Path(unquote(root.removeprefix(_FILE)) if isinstance(root, str) and root.startswith(_FILE) else root)
+
+
+def without_credentials(uri: str) -> str:
+    """The URI, checked: it is shown and logged.
+
+    Raises:
+        ValueError: it carries a password, or a query, which may be one.
+    """
+    parts = urlsplit(uri)
+    if parts.password is not None or (parts.scheme and parts.query):
+        raise ValueError("a uri carries no password and no query: give credentials in storage_options")
+    return uri
+
+
+class ObjectFiles:
+    """The objects below a prefix, `{uri}/{table}/{name}.parquet`.
+
+    Safe to share between threads, not with a forked child.
+
+    Args:
+        uri: `s3://`, `gs://`, `az://`, or any other that fsspec knows.
+        storage_options: for fsspec; never shown.
+        tables: makes the tables over a folder, here the mirror.
+        cache: keeps the mirror for later processes; by default it goes with this object.
+
+    Raises:
+        StoreConfigInvalid: the URI carries credentials; fsspec does not know its protocol, lacks the package for it, or
+            does not take the options.
+    """
+
+    def __init__(
+        self, uri: str, storage_options: Mapping[str, Any], tables: MakeTables, cache: Path | None = None
+    ) -> None:
+        try:
+            self._uri = without_credentials(uri).rstrip("/")
+        except ValueError as error:
+            raise StoreConfigInvalid(str(error)) from None
+        self._secrets = [value for value in _texts(storage_options) if value]
+        self._fs, self._root = self._file_system(storage_options)
+        self._mirror = tables(self._mirror_folder(cache))
+        self._identity = CapabilityIdentity()
+        self._guard = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._uri!r})"
+
+    def _file_system(self, options: Mapping[str, Any]) -> tuple[Any, str]:
+        try:
+            import fsspec  # noqa: PLC0415 - an extra: `analytics_pipeline[objects]`
+
+            file_system, root = fsspec.core.url_to_fs(self._uri, **options)
+        except (ImportError, TypeError, ValueError) as error:
+            reason = f"{self._uri} cannot be opened: {self._without_secrets(error)}"
+            raise StoreConfigInvalid(f"{reason} (pip install analytics_pipeline[objects], gcsfs, or adlfs)") from None
+        return file_system, root.rstrip("/")
+
+    def _mirror_folder(self, cache: Path | None) -> Path:
+        if cache is not None:
+            return cache / hashlib.sha256(self._uri.encode()).hexdigest()[:16]
+        folder = Path(tempfile.mkdtemp(prefix="capabilities-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @property
+    def uri(self) -> str:
+        """The prefix."""
+        return self._uri
+
+    def uri_of(self, path: Path) -> str:
+        """The object that a file of the mirror was fetched from."""
+        return f"{self._uri}/{path.parent.name}/{path.name}"
+
+    def append(self, batches: Mapping[str, pa.Table]) -> Iterator[Stored]:
+        """Create the objects of runs that are not there yet.
+
+        Raises:
+            ColumnTypeChanged, NameRefused, UnsupportedColumnType: a column does not fit its table; nothing is written.
+            AppendedFileUnreadable: an object is damaged; nothing is written.
+            ObjectStoreFailed: it refused or did not answer; some runs may be stored, the same write adds the others.
+        """
+        mirror = self.current()
+        typed = {table: without_empty_types(rows) for table, rows in batches.items()}
+        for table, rows in typed.items():
+            new_columns(table, mirror.columns(table), columns_of(rows.schema))
+        fresh = {table: mirror.unknown(table, rows) for table, rows in typed.items()}
+        for table in sorted(fresh, key=_turn):
+            created = [stored for stored in self._create_all(table, fresh[table]) if stored is not None]
+            yield from created or [Stored(table, None, fresh[table].slice(0, 0))]
+
+    def _create_all(self, table: str, rows: pa.Table) -> Sequence[Stored | None]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda part: self._create(table, part), _parts(table, rows)))
+
+    def _create(self, table: str, rows: pa.Table) -> Stored | None:
+        """An object of some rows; None if somebody else has made it meanwhile."""
+        name, data = self._name(table, rows), pa.BufferOutputStream()
+        pq.write_table(rows, data, compression="zstd")
+        with self._named_failures():
+            try:
+                self._fs.pipe_file(f"{self._root}/{table}/{name}", data.getvalue().to_pybytes(), mode="create")
+            except FileExistsError:
+                return None
+        return Stored(table, f"{self._uri}/{table}/{name}", rows)
+
+    def _name(self, table: str, rows: pa.Table) -> str:
+        """Of a payload table after the run; else after all that the rows are known by."""
+        keys = [row[0] for row in self._identity.of(table, rows) if row]
+        return hashlib.sha256("\n".join(sorted(set(keys))).encode()).hexdigest()[:32] + _ENDING
+
+    def current(self) -> AppendTables:
+        """The mirror, with all objects that are there now."""
+        with self._guard:
+            listed = self._listed()
+            layout = self._mirror.layout
+            layout.create()
+            missing = []
+            for table in {*listed, *layout.table_folders()}:
+                layout.folder(table).mkdir(exist_ok=True)
+                present = set(layout.parquet_files(table))
+                missing += [(table, name) for name in sorted(listed.get(table, set()) - present)]
+                for name in present - listed.get(table, set()):
+                    (layout.folder(table) / name).unlink(missing_ok=True)
+            missing.sort(key=lambda one: _turn(one[0]))
+            for begin in range(0, len(missing), _IN_ONE_FETCH):
+                self._fetch(missing[begin : begin + _IN_ONE_FETCH])
+            if missing and any(len(files.tail) >= COMPACT_AFTER for files in self._mirror.snapshot().values()):
+                self._mirror.compact()
+        return self._mirror
+
+    def _listed(self) -> Mapping[str, set[str]]:
+        """Names of objects by table. What is made first is listed last: no run is seen without its rows in `runs`."""
+        with self._named_failures():
+            self._fs.invalidate_cache()
+            if not self._fs.exists(self._root):
+                return {}
+            folders = [path.rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)]
+            tables = {name for name in folders if TABLE_NAME.fullmatch(name)}
+            return {table: set(self._objects(table)) for table in sorted(tables, key=_turn, reverse=True)}
+
+    def _objects(self, table: str) -> Iterator[str]:
+        for path in self._fs.ls(f"{self._root}/{table}", detail=False):
+            name = path.rpartition("/")[2]
+            if name.endswith(_ENDING) and not name.startswith("."):
+                yield name
+
+    def _fetch(self, missing: Sequence[tuple[str, str]]) -> None:
+        places = {f"{self._root}/{table}/{name}": (table, name) for table, name in missing}
+        with self._named_failures():
+            contents = self._fs.cat(list(places), on_error="return")
+        for path, content in contents.items():
+            table, name = places[path]
+            if isinstance(content, FileNotFoundError):
+                continue  # removed since it was listed
+            if isinstance(content, Exception):
+                raise ObjectStoreFailed(self._uri, self._without_secrets(content)) from None
+            folder = self._mirror.layout.folder(table)
+            part = folder / f".{uuid.uuid4().hex}.part"
+            part.write_bytes(content)
+            part.replace(folder / name)
+
+    @contextmanager
+    def _named_failures(self) -> Iterator[None]:
+        try:
+            yield
+        except AnalyticsError:
+            raise
+        except Exception as error:  # noqa: BLE001 - each protocol has errors of its own, some of them plain ones
+            raise ObjectStoreFailed(self._uri, self._without_secrets(error)) from None
+
+    def _without_secrets(self, error: Exception) -> str:
+        text = f"{type(error).__name__}: {error}"
+        for value in self._secrets:
+            text = text.replace(value, "…")
+        return text
+
+
+def _parts(table: str, rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows of each object."""
+    names = [name for name in _GROUPS.get(table, ("run_uid",)) if name in rows.column_names]
+    places: dict[tuple[Any, ...], list[int]] = {}
+    for place, key in enumerate(zip(*(rows.column(name).to_pylist() for name in names), strict=True)):
+        places.setdefault(key, []).append(place)
+    for chosen in places.values():
+        yield rows.take(pa.array(chosen, pa.int64()))
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All texts in options, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _texts(inner)
