@@ -15,6 +15,20 @@ from analytics_pipeline_tests.workplace import REPOSITORY
 PACKAGE = REPOSITORY / "analytics_pipeline"
 LONGEST_MODULE = 450
 PUBLIC = {
+    "analytics_pipeline.capabilities": {
+        "AnalyticsStore",
+        "AnalyticsStoreConfig",
+        "BaseRecord",
+        "CapabilityRun",
+        "DuckDBBackend",
+        "ParquetBackend",
+        "Provenance",
+        "Record",
+        "RunRecord",
+        "StorageBackend",
+        "StorageWriteReceipt",
+        "build_store",
+    },
     "analytics_pipeline.components": {"SplitSyncComponent", "build_sync_assets", "load_datasets"},
     "analytics_pipeline.store": {
         "Change",
