@@ -51,7 +51,7 @@ def assert_nothing_is_left(root: Path) -> None:
     assert {path.name for path in compacted.iterdir()} == listed if compacted.is_dir() else not listed
 
 
-@pytest.mark.parametrize("existing", ["nothing", "the table"])
+@pytest.mark.parametrize("existing", ["nothing", pytest.param("the table", marks=pytest.mark.slow)])
 def test_a_writer_killed_at_any_step_leaves_the_run_whole_or_not_at_all(tmp_path: Path, existing: str) -> None:
     """An out-of-memory kill must not need a person to repair the store, nor lose what the next write brings again."""
     steps = []
@@ -125,9 +125,7 @@ def kill_writers(root: Path, writers: int, runs: int, kills: int, seed: int) -> 
     assert [process.exitcode for process in processes] == [0] * writers
 
 
-@pytest.mark.parametrize(
-    ("writers", "runs", "kills"), [(3, 60, 5), pytest.param(8, 500, 25, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("writers", "runs", "kills"), [(3, 60, 5), pytest.param(8, 500, 25, marks=pytest.mark.slow)])
 def test_writers_of_the_same_runs_that_are_killed_store_each_run_once(
     tmp_path: Path, writers: int, runs: int, kills: int
 ) -> None:

@@ -72,7 +72,7 @@ class IndexFile:
         self._path = path
         self._close: weakref.finalize[..., IndexFile] | None = None
         self._connection: sqlite3.Connection | None = None
-        self._of: tuple[int, int] | None = None
+        self._of: tuple[int, tuple[int, int] | None] | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Index]:
@@ -101,11 +101,11 @@ class IndexFile:
             path.unlink(missing_ok=True)
 
     def _kept(self) -> sqlite3.Connection:
-        if self._connection is None or self._of != (os.getpid(), _inode(self._path)):
+        if self._connection is None or self._of != (os.getpid(), _inodes(self._path)):
             self.close()
             self._connection = _connected(self._path)
             self._close = weakref.finalize(self, _close_in, os.getpid(), self._connection)
-            self._of = (os.getpid(), _inode(self._path))
+            self._of = (os.getpid(), _inodes(self._path))
         return self._connection
 
 
@@ -120,12 +120,12 @@ def _close_in(process: int, connection: sqlite3.Connection) -> None:
         _of_parents.append(connection)
 
 
-def _inode(path: Path) -> int:
-    """What a file is known by, unless its log was taken from it; 0 for none."""
+def _inodes(path: Path) -> tuple[int, int] | None:
+    """What tells whether somebody has put another file, or another log, in the place of those that are open."""
     try:
-        return path.stat().st_ino if _log_of(path).exists() else 0
+        return path.stat().st_ino, _log_of(path).stat().st_ino
     except FileNotFoundError:
-        return 0
+        return None
 
 
 def _log_of(path: Path) -> Path:
