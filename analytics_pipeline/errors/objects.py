@@ -1,0 +1,119 @@
+"""Errors of the object store.
+
+Belongs here: what `analytics_pipeline.objects` refuses, and damage that it finds. Does not: the append-only tables.
+"""
+
+from __future__ import annotations
+
+from analytics_pipeline.errors.base import AnalyticsError
+
+
+class ObjectsError(AnalyticsError):
+    """The object store refused something, or found something damaged."""
+
+
+class ObjectUnsupported(ObjectsError, TypeError):
+    """An object holds something that cannot be stored and come back exactly as it was."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} {reason}. Nothing was written.")
+
+
+class ObjectTooLarge(ObjectsError, ValueError):
+    """The part of an object that is not arrays or frames is larger than a header may be."""
+
+    def __init__(self, size: int, largest: int) -> None:
+        super().__init__(
+            f"What is not arrays, frames or bytes takes {size:,} bytes, at most {largest:,} are possible. Nothing was "
+            f"written. Give long lists of numbers as arrays, and long lists of rows as a frame."
+        )
+
+
+class ObjectDamaged(ObjectsError):
+    """A stored object is not what was written: torn, altered, or never of this store."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(
+            f"{where} is damaged: {reason}. Nothing of it was loaded. Restore it from a copy, or store it again."
+        )
+
+
+class ObjectForeign(ObjectDamaged):
+    """Something lies where an object should be that this store did not write."""
+
+
+class ObjectRefused(ObjectsError, ValueError):
+    """A stored object is whole, and asks for something that loading does not do."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(
+            f"{where} {reason}. Nothing of it was loaded: this store writes no such object, somebody made it up."
+        )
+
+
+class ObjectNotFound(ObjectsError, FileNotFoundError):
+    """There is no such object."""
+
+    def __init__(self, url: str, base: str) -> None:
+        super().__init__(f"There is no object {url} in {base}. It was deleted, or it is in another base.")
+
+
+class ObjectUnwritable(ObjectsError, OSError):
+    """An object could not be written."""
+
+    def __init__(self, base: str, detail: str) -> None:
+        super().__init__(f"{base} took no object: {detail}. What was there is unchanged.")
+
+
+class ObjectTypeUnexpected(ObjectsError, TypeError):
+    """An object is of another type than the caller expects."""
+
+    def __init__(self, url: str, found: str, expected: str) -> None:
+        super().__init__(f"{url} holds {found}, not {expected}.")
+
+
+class PrefixRefused(ObjectsError, ValueError):
+    """A prefix that cannot be, or that belongs to somebody else."""
+
+    def __init__(self, prefix: str, reason: str) -> None:
+        super().__init__(
+            f"The prefix {prefix!r} {reason}. Nothing was touched. A prefix is names of letters, digits and _ . - = +, "
+            f"parted by /, as in self_managed/2026."
+        )
+
+
+class ObjectUrlRefused(ObjectsError, ValueError):
+    """A URL that is not of an object in this base."""
+
+    def __init__(self, url: str, reason: str, form: str) -> None:
+        super().__init__(f"The URL {url!r} {reason}. Nothing was touched. Objects of this base are at {form}.")
+
+
+class ObjectsBaseRefused(ObjectsError, ValueError):
+    """The place that was configured for objects cannot be used."""
+
+    def __init__(self, base: str, reason: str) -> None:
+        super().__init__(f"Objects cannot be kept in {base!r}: {reason}. Set ANALYTICS_OBJECTS_URL to a folder or URL.")
+
+
+class ExperimentExists(ObjectsError, ValueError):
+    """An experiment is stored already."""
+
+    def __init__(self, experiment: str) -> None:
+        super().__init__(
+            f'Experiment {experiment} is stored already, and unchanged. Call persist(if_exists="replace") to replace it.'
+        )
+
+
+class ExperimentNotFound(ObjectsError, LookupError):
+    """No such experiment is stored."""
+
+    def __init__(self, experiment: str, base: str) -> None:
+        super().__init__(f"Experiment {experiment} is not stored in {base}. Call persist() first, or look elsewhere.")
+
+
+class RunNotInExperiment(ObjectsError, LookupError):
+    """An experiment has no run, or no such run."""
+
+    def __init__(self, experiment: str, run: str) -> None:
+        super().__init__(f"Experiment {experiment} has no {run}. Make one: with experiment.run() as run: …")
