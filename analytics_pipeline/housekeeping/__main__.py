@@ -14,6 +14,10 @@ import dagster as dg
 from dagster._core.instance.config import is_dagster_home_set
 
 from analytics_pipeline.housekeeping.prune import AT_MOST, DEFAULT_AGE, prune
+from analytics_pipeline.settings import environment_value
+
+_MOST = 100_000
+"""More days than computers have a past, more runs than one night removes."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,6 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     pruning.add_argument("--at-most", type=_positive, default=AT_MOST, help="runs to remove (%(default)s)")
     chosen = parser.parse_args(arguments)
+    home = environment_value("DAGSTER_HOME") or ""
+    if is_dagster_home_set() and not Path(home).is_dir():
+        sys.stderr.write(f"DAGSTER_HOME={home} is not a folder. Set it to Dagster's home, or unset it.\n")
+        return 1
     if not is_dagster_home_set() and not Path("dagster.yaml").is_file():
         sys.stderr.write("There is no dagster.yaml here: go to the project's folder, or set DAGSTER_HOME.\n")
         return 1
@@ -39,9 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("is at least 1")
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= _MOST:
+        raise argparse.ArgumentTypeError(f"is a number from 1 to {_MOST:,}")
     return number
 
 

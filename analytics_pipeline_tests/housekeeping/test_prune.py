@@ -13,6 +13,7 @@ import pytest
 from dagster import DagsterEventType
 
 from analytics_pipeline.components.maintenance import maintenance_job
+from analytics_pipeline.housekeeping.__main__ import main
 from analytics_pipeline.housekeeping.prune import Pruned, prune
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import Store
@@ -206,3 +207,23 @@ def test_the_command_says_where_it_belongs(workplace: Workplace) -> None:
         1,
         "There is no dagster.yaml here: go to the project's folder, or set DAGSTER_HOME.\n",
     )
+
+
+@pytest.mark.parametrize("days", ["0", "-1", "many", "9" * 30, "²"])
+def test_an_age_that_is_none_is_refused_in_a_sentence(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["prune", "--days", days])
+
+    assert stopped.value.code == 2
+    assert "argument --days: is a number from 1 to 100,000" in capsys.readouterr().err
+
+
+def test_a_home_of_dagster_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "nowhere"
+    monkeypatch.setenv("DAGSTER_HOME", str(missing))
+
+    assert main(["prune"]) == 1
+    assert f"DAGSTER_HOME={missing} is not a folder" in capsys.readouterr().err
+    assert not missing.exists()

@@ -64,7 +64,6 @@ class _Form:
     """A rule before it is bound to a column: SQL templates in which {v} stands for the value."""
 
     arrow: pa.DataType
-    wire: pa.DataType
     sql: str
     cursor_wire: pa.DataType
     cursor_sql: str
@@ -88,17 +87,17 @@ _RECORD_HASH = "CASE WHEN {v} IS NOT NULL THEN hash_record_extended(ROW({v}), {s
 
 
 def _native(arrow: pa.DataType, hashed: str) -> _Form:
-    return _Form(arrow, arrow, "{v}", arrow, "{v}", hashed)
+    return _Form(arrow, "{v}", arrow, "{v}", hashed)
 
 
 def _text(sql: str = "{v}::text", arrow: pa.DataType | None = None, hashed: str = _TEXT_HASH) -> _Form:
-    return _Form(arrow or pa.string(), pa.string(), sql, pa.string(), sql, hashed)
+    return _Form(arrow or pa.string(), sql, pa.string(), sql, hashed)
 
 
 def _guarded(arrow: pa.DataType, wire: pa.DataType, condition: str, number: str, hashed: str) -> _Form:
     """A form whose values outside a range become NULL; the cursor tier gets numbers, for Python has no such dates."""
     return _Form(
-        arrow, arrow, f"CASE WHEN {condition} THEN {{v}} END", wire, f"CASE WHEN {condition} THEN {number} END", hashed
+        arrow, f"CASE WHEN {condition} THEN {{v}} END", wire, f"CASE WHEN {condition} THEN {number} END", hashed
     )
 
 
@@ -116,7 +115,7 @@ RULES: dict[str, _Form] = {
     "name": _text(),
     "bytea": _native(pa.binary(), _RECORD_HASH),
     "uuid": _text(hashed="uuid_hash_extended({v}, {seed})"),
-    "oid": _Form(pa.int64(), pa.int64(), "{v}::int8", pa.int64(), "{v}::int8", "hashoidextended({v}, {seed})"),
+    "oid": _Form(pa.int64(), "{v}::int8", pa.int64(), "{v}::int8", "hashoidextended({v}, {seed})"),
     "date": _guarded(pa.date32(), pa.int32(), "isfinite({v})", "{v} - date '1970-01-01'", _RECORD_HASH),
     "timestamp": _guarded(
         pa.timestamp("us"),
@@ -132,9 +131,7 @@ RULES: dict[str, _Form] = {
         _MICROSECONDS,
         _BYTES_HASH.replace("{send}", "timestamptz_send"),
     ),
-    "time": _Form(
-        pa.time64("us"), pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, _BYTES_HASH.replace("{send}", "time_send")
-    ),
+    "time": _Form(pa.time64("us"), "{v}", pa.int64(), _MICROSECONDS, _BYTES_HASH.replace("{send}", "time_send")),
     # DuckDB casts '-1 days 02:00:00' to an interval, but not '+2 days'.
     "interval": _text("replace({v}::text, '+', '')"),
     "money": _text("{v}::numeric::text", _MONEY),
@@ -206,7 +203,6 @@ def _array(element: SourceColumn) -> _Form:
     inner = _text() if element.element else _scalar(element)
     return _Form(
         arrow=pa.list_(inner.arrow),
-        wire=pa.list_(inner.wire),
         sql=_guarded_list(_elementwise(inner.sql)),
         cursor_wire=pa.list_(inner.cursor_wire),
         cursor_sql=_guarded_list(_elementwise(inner.cursor_sql)),
