@@ -123,9 +123,13 @@ Make = Callable[[], CustomBackend]
 BACKENDS: Mapping[str, Callable[[Path], CustomBackend]] = {
     "parquet": lambda folder: ParquetBackend(folder / "capabilities"),
     "compacted": lambda folder: ParquetBackend(folder / "capabilities", compact_after=2),
+    "objects": lambda folder: ParquetBackend(f"memory:/{folder}/capabilities"),
     "duckdb": lambda folder: DuckDBBackend(folder / "capabilities.duckdb"),
 }
 """The backends that keep the contract: each makes one in a folder of the test's own."""
+
+SHARED = tuple(kind for kind in BACKENDS if kind != "objects")
+"""Those that several processes share: each has a `memory://` of its own. See `test_object_store_s3` for real ones."""
 
 
 def uids(store: AnalyticsStore | CustomBackend) -> list[str]:

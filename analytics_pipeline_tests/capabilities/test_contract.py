@@ -28,6 +28,7 @@ from analytics_pipeline.errors import (
 )
 from analytics_pipeline_tests.capabilities.scenario import (
     BACKENDS,
+    SHARED,
     ExampleRecord,
     Make,
     NotebookBackend,
@@ -429,7 +430,7 @@ def write_once(kind: str, folder: Path, start: object) -> None:
     store.write([run("a", rows=2)])
 
 
-@pytest.mark.parametrize("kind", BACKENDS)
+@pytest.mark.parametrize("kind", SHARED)
 def test_of_processes_that_write_one_run_exactly_one_wins(kind: str, tmp_path: Path) -> None:
     """Retries of a job overlap."""
     context = multiprocessing.get_context("forkserver")

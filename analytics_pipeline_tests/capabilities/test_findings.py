@@ -20,7 +20,15 @@ from analytics_pipeline.errors import (
     RecordTableRefused,
 )
 from analytics_pipeline.store.append.recovery import Unreadable
-from analytics_pipeline_tests.capabilities.scenario import BACKENDS, WiderRecord, example, files_below, run, uids
+from analytics_pipeline_tests.capabilities.scenario import (
+    BACKENDS,
+    SHARED,
+    WiderRecord,
+    example,
+    files_below,
+    run,
+    uids,
+)
 from analytics_pipeline_tests.capabilities.test_contract import Stranger, write_once
 from analytics_pipeline_tests.store.processes import context
 
@@ -70,7 +78,7 @@ def test_C2_a_torn_foreign_file_is_skipped_only_by_those_who_ask_for_it(backend:
     assert uids(backend) == ["a", "b"]
 
 
-@pytest.mark.parametrize("kind", BACKENDS)
+@pytest.mark.parametrize("kind", SHARED)
 def test_C4_of_eight_processes_that_write_one_run_exactly_one_wins(kind: str, tmp_path: Path) -> None:
     """There, four of them left three rows."""
     barrier = context().Barrier(8)
@@ -195,7 +203,9 @@ def test_C9_a_duplicate_write_writes_no_file(backend: ParquetBackend) -> None:
 
 def test_C10_numbers_that_are_none_are_null(store: AnalyticsStore) -> None:
     """There, one infinite ratio made every average infinite."""
-    store.backend.write([example(uid, score=score) for uid, score in zip("abcd", (1.0, float("inf"), float("nan"), 3.0))])
+    store.backend.write(
+        [example(uid, score=score) for uid, score in zip("abcd", (1.0, float("inf"), float("nan"), 3.0))]
+    )
     assert store.query_sql("SELECT avg(score), max(score), count(score), count(*) FROM example").rows() == [
         (2.0, 3.0, 2, 4)
     ]

@@ -199,17 +199,19 @@ class ObjectFiles:
         """Names of objects by table. What is made first is listed last: no run is seen without its rows in `runs`."""
         with self._named_failures():
             self._fs.invalidate_cache()
-            if not self._fs.exists(self._root):
-                return {}
-            folders = [path.rstrip("/").rpartition("/")[2] for path in self._fs.ls(self._root, detail=False)]
-            tables = {name for name in folders if TABLE_NAME.fullmatch(name)}
-            return {table: set(self._objects(table)) for table in sorted(tables, key=_turn, reverse=True)}
+            tables = [name for name in self._names(self._root, "directory") if TABLE_NAME.fullmatch(name)]
+            return {table: self._objects(table) for table in sorted(tables, key=_turn, reverse=True)}
 
-    def _objects(self, table: str) -> Iterator[str]:
-        for path in self._fs.ls(f"{self._root}/{table}", detail=False):
-            name = path.rpartition("/")[2]
-            if name.endswith(_ENDING) and not name.startswith("."):
-                yield name
+    def _objects(self, table: str) -> set[str]:
+        names = self._names(f"{self._root}/{table}", "file")
+        return {name for name in names if name.endswith(_ENDING) and not name.startswith(".")}
+
+    def _names(self, path: str, kind: str) -> Sequence[str]:
+        try:
+            found = self._fs.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        return [one["name"].rstrip("/").rpartition("/")[2] for one in found if one["type"] == kind]
 
     def _fetch(self, missing: Sequence[tuple[str, str]]) -> None:
         places = {f"{self._root}/{table}/{name}": (table, name) for table, name in missing}
