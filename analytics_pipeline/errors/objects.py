@@ -47,7 +47,8 @@ class ObjectRefused(ObjectsError, ValueError):
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(
-            f"{where} {reason}. Nothing of it was loaded: this store writes no such object, somebody made it up."
+            f"{where} {reason}. Nothing of it was loaded: this release writes no such object. Whoever made it, made it "
+            f"to harm, or with a newer release."
         )
 
 
@@ -101,7 +102,8 @@ class ExperimentExists(ObjectsError, ValueError):
 
     def __init__(self, experiment: str) -> None:
         super().__init__(
-            f'Experiment {experiment} is stored already, and unchanged. Call persist(if_exists="replace") to replace it.'
+            f"Experiment {experiment} is stored already, and unchanged. "
+            'Call persist(if_exists="replace") to replace it.'
         )
 
 
