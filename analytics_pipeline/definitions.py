@@ -9,6 +9,7 @@ import analytics_pipeline.defs
 from analytics_pipeline.components import load_datasets
 from analytics_pipeline.components.all_datasets import all_datasets
 from analytics_pipeline.components.maintenance import maintenance
+from analytics_pipeline.components.run_documents import run_documents
 from analytics_pipeline.io_managers import CapabilityStoreIOManager
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 
@@ -19,6 +20,7 @@ def _definitions() -> dg.Definitions:
         loaded,
         all_datasets(loaded),
         maintenance(),
+        run_documents(),
         dg.Definitions(
             resources={
                 "analytics": AnalyticsResource(),

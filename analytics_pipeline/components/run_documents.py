@@ -1,0 +1,176 @@
+"""Run documents in Dagster: the job that takes up what is in the inbox, and the sensor that starts it.
+
+Belongs here: the op, what it tells of itself, when the sensor asks for a run. Does not: what a document is, or how it
+is stored (`capabilities.documents`).
+
+A run takes up all documents that wait, in batches. A run or a partition a document would cost Dagster seconds each,
+where the store takes a millisecond.
+"""
+# No `from __future__ import annotations`: Dagster reads the context's annotation of ops.
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from analytics_pipeline.components import ticks
+from analytics_pipeline.components.sync_events import failing_plainly
+from analytics_pipeline.components.sync_sensor import MINIMUM_INTERVAL_SECONDS, Memory
+from analytics_pipeline.resources import AnalyticsResource
+
+if TYPE_CHECKING:
+    from analytics_pipeline.capabilities.documents.intake import Batch, Intake
+
+# Written out, and compared with the store's own by a test: that one is imported only where data is touched.
+TABLES = {
+    "dataeval_bias": "How well datasets cover what they are about; one row a run.",
+    "dataeval_cleaning": "Duplicates, outliers and balance of datasets; one row a run.",
+    "dataeval_feasibility": "How well any model could do on datasets; one row a run.",
+    "dataeval_shift": "How far datasets moved from a reference; one row a run.",
+    "maite_evaluation": "Metrics of models on datasets; one row a metric and output key, and one a class.",
+    "nrtk_robustness": "Scores of models as images are perturbed; one row a step and metric key.",
+    "xaitk_explainable": "Saliency maps of models; one row a map.",
+    "runs": "Datasets, models and metrics of all runs, with their provenance; one row each.",
+}
+"""The tables that documents fill."""
+
+_SHOWN = 20
+
+
+class IntakeConfig(dg.Config):
+    """What one run takes up.
+
+    Args:
+        at_most: documents in one run; the rest waits for the next.
+        largest_mb: size of a document, in MiB, beyond which it is rejected unread.
+    """
+
+    at_most: int = Field(default=100_000, ge=1)
+    largest_mb: int = Field(default=64, ge=1)
+
+
+@dg.op(
+    description="Stores the run documents that wait in the inbox; moves bad ones aside, each with a report.",
+    out=dg.Out(dg.Nothing),
+)
+def take_up_run_documents(
+    context: dg.OpExecutionContext, config: IntakeConfig, analytics: AnalyticsResource
+) -> Iterator[dg.AssetMaterialization | dg.Output[None]]:
+    """The intake."""
+    from analytics_pipeline.capabilities.documents.intake import Batch  # noqa: PLC0415 - few commands touch data
+
+    done, failure = Batch(), None
+    try:
+        with failing_plainly():
+            for batch in _intake(config, analytics).take_up(context.log.info):
+                done += batch
+                context.log.info("So far: %s", _summary(done))
+    except dg.Failure as error:  # what was stored until then is stored, and told
+        failure = error
+    for rejected in done.rejected[:_SHOWN]:
+        context.log.warning("Rejected %s: %s", rejected.name, rejected.refusal.problems[0])
+    yield from _materializations(done)
+    if failure:
+        raise failure
+    yield dg.Output(None, metadata=_metadata(done, analytics))
+
+
+def _intake(config: IntakeConfig, analytics: AnalyticsResource) -> "Intake":
+    from analytics_pipeline.capabilities import build_store  # noqa: PLC0415 - as above
+    from analytics_pipeline.capabilities.documents.inbox import Inbox  # noqa: PLC0415
+    from analytics_pipeline.capabilities.documents.intake import Intake  # noqa: PLC0415
+
+    home = analytics.home()
+    analytics.store()  # its catalog gets a view of each table
+    store = build_store({"uri": str(home.capabilities)})
+    return Intake(Inbox(home.inbox, largest=config.largest_mb << 20), store.backend, at_most=config.at_most)
+
+
+def _materializations(done: "Batch") -> Iterator[dg.AssetMaterialization]:
+    for table, rows in sorted(done.rows.items()):
+        runs = {"new_runs": done.runs[table]} if table in done.runs else {}
+        yield dg.AssetMaterialization(["capabilities", table], metadata={"new_rows": rows, **runs})
+
+
+def _summary(done: "Batch") -> str:
+    return f"{done.stored} runs stored, {done.known} known, {len(done.rejected)} rejected, {done.waiting} still growing"
+
+
+def _metadata(done: "Batch", analytics: AnalyticsResource) -> dict[str, dg.MetadataValue]:
+    home = analytics.home()
+    lines = [
+        "| document | problem | of |",
+        "|---|---|--:|",
+        *(_line(one.name, str(one.refusal.problems[0]), one.refusal.count) for one in done.rejected[:_SHOWN]),
+    ]
+    rejected = {"reasons": dg.MetadataValue.md("\n".join(lines))} if done.rejected else {}
+    return {
+        "stored_runs": dg.MetadataValue.int(done.stored),
+        "known_runs": dg.MetadataValue.int(done.known),
+        "rejected": dg.MetadataValue.int(len(done.rejected)),
+        "still_growing": dg.MetadataValue.int(done.waiting),
+        "tables": dg.MetadataValue.text(", ".join(sorted(done.rows)) or "none"),
+        "reports": dg.MetadataValue.path(str(home.inbox / "rejected")),
+        **rejected,
+    }
+
+
+def _line(name: str, problem: str, count: int) -> str:
+    cells = (text.replace("|", "\\|").replace("\n", " ") for text in (name, problem))
+    return f"| {' | '.join(cells)} | {count} |"
+
+
+@dg.job(
+    description="Takes up the run documents in the inbox.",
+    executor_def=dg.in_process_executor,
+)
+def run_documents_job() -> None:
+    """The intake, in one step."""
+    take_up_run_documents()
+
+
+def _look(context: dg.SensorEvaluationContext, analytics: AnalyticsResource) -> dg.SensorResult:
+    memory, reason = _wish(context, analytics, Memory.of(context.cursor))
+    return dg.SensorResult(run_requests=[] if reason else [dg.RunRequest()], skip_reason=reason, cursor=memory.cursor())
+
+
+def _wish(
+    context: dg.SensorEvaluationContext, analytics: AnalyticsResource, memory: Memory
+) -> tuple[Memory, str | None]:
+    """What to remember, and why no run is started; None where one is."""
+    from analytics_pipeline.capabilities.documents.inbox import has_document  # noqa: PLC0415 - as above
+
+    if not has_document(analytics.home().inbox):
+        return Memory(), "No document waits."
+    if active := ticks.active_run(context.instance, run_documents_job.name):
+        return memory, f"Run {active} is at it."
+    last_end, now = ticks.last_end(context.instance, run_documents_job.name), datetime.now(UTC)
+    if last_end and last_end[1]:
+        memory = Memory()
+    until = memory.patient_until(last_end)
+    if now < until:
+        return memory, f"Asked {memory.requests} times, and documents still wait; again at {until:%H:%M:%S} UTC."
+    return replace(memory, requests=memory.requests + 1, asked_at=now.timestamp()), None
+
+
+# By a name, and not by the decorator: Dagster 1.13 would warn that a parameter is in beta, which nobody gave.
+run_documents_sensor = dg.SensorDefinition(
+    name="run_documents_sensor",
+    evaluation_fn=_look,
+    job_name=run_documents_job.name,
+    minimum_interval_seconds=MINIMUM_INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts a run when a document waits in the inbox.",
+)
+
+
+def run_documents() -> dg.Definitions:
+    """The job, its sensor, and the tables that it fills."""
+    tables = [
+        dg.AssetSpec(["capabilities", table], group_name="capabilities", kinds={"parquet"}, description=text)
+        for table, text in TABLES.items()
+    ]
+    return dg.Definitions(assets=tables, jobs=[run_documents_job], sensors=[run_documents_sensor])
