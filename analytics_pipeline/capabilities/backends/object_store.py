@@ -11,7 +11,7 @@ An object store has no lock and no transaction over several objects. What replac
   results: no query over results counts it, and the next write of the run adds them.
 - A write of several runs is as many small writes: after a crash some are there, and the same write adds the others.
 - Two writers that first use a table at once with different types of a column may both succeed; readers then refuse
-  the younger one's objects by name. Afterwards a changed type is refused before anything is written.
+  the objects of one of them by name. Afterwards a changed type is refused before anything is written.
 
 Objects never change. So each is fetched once, into a folder that is read like any other.
 """
