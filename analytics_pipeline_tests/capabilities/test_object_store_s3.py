@@ -22,7 +22,6 @@ from analytics_pipeline.errors import ObjectStoreFailed
 from analytics_pipeline_tests.capabilities.scenario import run, uids
 from analytics_pipeline_tests.capabilities.test_object_store import files_of, payload
 
-RUNS, WRITERS, KILLS = 12, 3, 5
 WITHOUT_RUNS = "SELECT run_uid FROM example WHERE run_uid NOT IN (SELECT run_uid FROM runs)"
 Config = Mapping[str, Any]
 
@@ -89,16 +88,19 @@ def test_a_bucket_that_is_not_there_is_an_error_and_no_empty_store_to_write_to(c
         build_store(elsewhere).write([run("a")])
 
 
-def test_killed_writers_of_the_same_runs_leave_each_of_them_once(config: Config) -> None:
+@pytest.mark.parametrize(("runs", "writers", "kills"), [(12, 3, 5), pytest.param(96, 8, 25, marks=pytest.mark.slow)])
+def test_killed_writers_of_the_same_runs_leave_each_of_them_once(
+    config: Config, runs: int, writers: int, kills: int
+) -> None:
     """Each writer begins elsewhere; whoever is killed begins anew; a reader looks meanwhile."""
-    begins = itertools.cycle(range(0, RUNS, RUNS // WRITERS))
+    begins = itertools.cycle(range(0, runs, runs // writers))
     reader, killed, ended = build_store(config), 0, 0
-    writers = [started(config, next(begins)) for _ in range(WRITERS)]
-    while writers:
-        writer = writers.pop(0)
+    alive = [started(config, runs, next(begins)) for _ in range(writers)]
+    while alive:
+        writer = alive.pop(0)
         assert writer.stdout is not None
         for stored, _ in enumerate(writer.stdout):
-            if killed < KILLS and stored == killed % 3:
+            if killed < kills and stored == killed % 3:
                 writer.kill()  # in the midst of its next run
                 break
         writer.stdout.close()
@@ -106,17 +108,17 @@ def test_killed_writers_of_the_same_runs_leave_each_of_them_once(config: Config)
             ended += 1
         else:
             killed += 1
-            writers.append(started(config, next(begins)))
+            alive.append(started(config, runs, next(begins)))
         if "example" in reader.list_tables():
             assert reader.query_sql(WITHOUT_RUNS).is_empty()
             assert set(Counter(uids(reader)).values()) == {2}
-    assert (killed, ended) == (KILLS, WRITERS)
-    assert uids(reader) == sorted([f"run-{number:03}" for number in range(RUNS)] * 2)
-    assert reader.query_sql("SELECT count(*) FROM runs").item() == 3 * RUNS
+    assert (killed, ended) == (kills, writers)
+    assert uids(reader) == sorted([f"run-{number:03}" for number in range(runs)] * 2)
+    assert reader.query_sql("SELECT count(*) FROM runs").item() == 3 * runs
 
 
-def started(config: Config, begin: int) -> subprocess.Popen[str]:
+def started(config: Config, runs: int, begin: int) -> subprocess.Popen[str]:
     """A writer of all runs."""
     module = "analytics_pipeline_tests.capabilities.object_writer"
-    command = [sys.executable, "-m", module, json.dumps(config), str(RUNS), str(begin)]
+    command = [sys.executable, "-m", module, json.dumps(config), str(runs), str(begin)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
