@@ -97,8 +97,10 @@ class IndexAccess:
 
     def discard(self) -> None:
         """Remove the index: the next one who needs it makes it anew."""
-        with _failures_named(self._layout), exclusive(self._layout.lock, logger.debug):
-            self._file.remove()
+        with _failures_named(self._layout):
+            self._layout.create()
+            with exclusive(self._layout.lock, logger.debug):
+                self._file.remove()
 
     def _read_if_possible(self, ask: Callable[[Index], T]) -> tuple[State, tuple[T] | None]:
         def ask_all(index: Index) -> tuple[State, tuple[T]]:

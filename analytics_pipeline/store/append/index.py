@@ -154,7 +154,7 @@ class Index:
     def pending(self) -> Sequence[tuple[str, str, str]]:
         """Call, table and name of all files that are not said to be in their place, in the order they were named."""
         return self._db.execute(
-            "SELECT call, table_name, name FROM files WHERE call IS NOT NULL ORDER BY id"
+            "SELECT call, table_name, name FROM files INDEXED BY pending_files WHERE call IS NOT NULL ORDER BY id"
         ).fetchall()
 
     def files_of(self, call: str) -> Sequence[tuple[str, str]]:
@@ -241,7 +241,7 @@ class Index:
 
     def tail_length(self, table: str) -> int:
         """How many files are in no copy."""
-        sql = "SELECT count(*) FROM files WHERE table_name = ? AND copy IS NULL"
+        sql = "SELECT count(*) FROM files INDEXED BY tail_of_a_table WHERE table_name = ? AND copy IS NULL"
         return int(self._db.execute(sql, [table]).fetchone()[0])
 
     def newest_copies(self, table: str) -> Sequence[tuple[int, str, int]]:

@@ -65,7 +65,7 @@ def look_into(path: Path, keys: Sequence[str]) -> Found:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             wanted = [name for name in keys if name in schema.names]
-            return Found(_columns(schema), file.metadata.num_rows, file.read(columns=wanted))
+            return Found(_columns(schema), file.metadata.num_rows, file.read(columns=wanted, use_threads=False))
     except (pa.ArrowException, OSError, UnsupportedColumnType, NameRefused) as error:
         raise AppendedFileUnreadable(str(path), str(error)) from error
 
