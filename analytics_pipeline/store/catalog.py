@@ -54,9 +54,9 @@ def build_catalog(manifest: Manifest, layout: Layout, target: Path) -> None:
         connection.execute(f"ATTACH {literal(str(target))} AS target (STORAGE_VERSION '{STORAGE_VERSION}')")
         connection.execute("BEGIN")
         create_views(connection, manifest, layout, "target.")
-        create_append_views(connection, layout, "target.")
         _write_store_tables(connection, manifest, layout)
         connection.execute("COMMIT")
+        create_append_views(connection, layout, "target.")  # one that fails would abort the transaction
         connection.execute("DETACH target")
     target.chmod(_READ_ONLY_MODE)
     fsync_path(target)
