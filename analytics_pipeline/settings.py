@@ -19,6 +19,8 @@ HOME_VARIABLE = "ANALYTICS_HOME"
 SOURCE_URL_VARIABLES = ("MONITORING_DB_URL", "HUMAN_SIGNALS_DB_URL", "EVAL_DB_URL")
 """The shipped datasets' connection strings. The sample sources answer only while none of them is set."""
 
+INBOX_VARIABLE = "ANALYTICS_INBOX"
+
 API_VARIABLES = {
     "host": "ANALYTICS_API_HOST",
     "port": "ANALYTICS_API_PORT",
@@ -54,8 +56,13 @@ class Home:
         return self.store / "capabilities"
 
     @property
+    def experiments(self) -> Path:
+        """The tables of training runs; in the store, whose catalog has their views."""
+        return self.store / "experiments"
+
+    @property
     def inbox(self) -> Path:
-        """Where run documents are dropped."""
+        """Where run documents are dropped, unless `inbox_of` says otherwise."""
         return self.path / "inbox"
 
     @property
@@ -95,6 +102,15 @@ def find_home(start: Path | None = None) -> Home:
         if (folder / "workspace.yaml").is_file():
             return Home(folder / ".analytics", f"beside {folder / 'workspace.yaml'}")
     return Home(Path(platformdirs.user_data_path("analytics_pipeline")).resolve(), "user data directory")
+
+
+def inbox_of(home: Home) -> str:
+    """Where run documents are dropped: `ANALYTICS_INBOX`, else the inbox of the home.
+
+    The variable holds a folder, or the URL of an object store's prefix. A URL carries no credentials: the variables of
+    the object store's own tools do.
+    """
+    return os.environ.get(INBOX_VARIABLE, "").strip() or str(home.inbox)
 
 
 class ApiSettings(BaseModel):

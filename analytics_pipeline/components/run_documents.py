@@ -8,9 +8,11 @@ where the store takes a millisecond.
 """
 # No `from __future__ import annotations`: Dagster reads the context's annotation of ops.
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -20,8 +22,10 @@ from analytics_pipeline.components import ticks
 from analytics_pipeline.components.sync_events import failing_plainly
 from analytics_pipeline.components.sync_sensor import MINIMUM_INTERVAL_SECONDS, Memory
 from analytics_pipeline.resources import AnalyticsResource
+from analytics_pipeline.settings import inbox_of
 
 if TYPE_CHECKING:
+    from analytics_pipeline.capabilities.documents.inbox import Inbox
     from analytics_pipeline.capabilities.documents.intake import Batch, Intake
 
 # Written out, and compared with the store's own by a test: that one is imported only where data is touched.
@@ -38,6 +42,8 @@ TABLES = {
 """The tables that documents fill."""
 
 _SHOWN = 20
+_LARGEST_MB = 64
+_LOOK_SECONDS = 10.0
 
 
 class IntakeConfig(dg.Config):
@@ -49,7 +55,7 @@ class IntakeConfig(dg.Config):
     """
 
     at_most: int = Field(default=100_000, ge=1)
-    largest_mb: int = Field(default=64, ge=1)
+    largest_mb: int = Field(default=_LARGEST_MB, ge=1)
 
 
 @dg.op(
@@ -80,13 +86,22 @@ def take_up_run_documents(
 
 def _intake(config: IntakeConfig, analytics: AnalyticsResource) -> "Intake":
     from analytics_pipeline.capabilities import build_store  # noqa: PLC0415 - as above
-    from analytics_pipeline.capabilities.documents.inbox import Inbox  # noqa: PLC0415
     from analytics_pipeline.capabilities.documents.intake import Intake  # noqa: PLC0415
 
-    home = analytics.home()
     analytics.store()  # its catalog gets a view of each table
-    store = build_store({"uri": str(home.capabilities)})
-    return Intake(Inbox(home.inbox, largest=config.largest_mb << 20), store.backend, at_most=config.at_most)
+    store = build_store({"uri": str(analytics.home().capabilities)})
+    return Intake(_inbox(analytics, config.largest_mb), store.backend, at_most=config.at_most)
+
+
+def _inbox(analytics: AnalyticsResource, largest_mb: int = _LARGEST_MB) -> "Inbox":
+    place = inbox_of(analytics.home())
+    if "://" in place:
+        from analytics_pipeline.capabilities.documents.bucket import BucketInbox  # noqa: PLC0415
+
+        return BucketInbox(place, largest=largest_mb << 20)
+    from analytics_pipeline.capabilities.documents.folder import FolderInbox  # noqa: PLC0415
+
+    return FolderInbox(Path(place).expanduser().resolve(), largest=largest_mb << 20)
 
 
 def _materializations(done: "Batch") -> Iterator[dg.AssetMaterialization]:
@@ -100,7 +115,6 @@ def _summary(done: "Batch") -> str:
 
 
 def _metadata(done: "Batch", analytics: AnalyticsResource) -> dict[str, dg.MetadataValue]:
-    home = analytics.home()
     lines = [
         "| document | problem | of |",
         "|---|---|--:|",
@@ -113,7 +127,7 @@ def _metadata(done: "Batch", analytics: AnalyticsResource) -> dict[str, dg.Metad
         "rejected": dg.MetadataValue.int(len(done.rejected)),
         "still_growing": dg.MetadataValue.int(done.waiting),
         "tables": dg.MetadataValue.text(", ".join(sorted(done.rows)) or "none"),
-        "reports": dg.MetadataValue.path(str(home.inbox / "rejected")),
+        "reports": dg.MetadataValue.path(f"{inbox_of(analytics.home())}/rejected"),
         **rejected,
     }
 
@@ -141,9 +155,10 @@ def _wish(
     context: dg.SensorEvaluationContext, analytics: AnalyticsResource, memory: Memory
 ) -> tuple[Memory, str | None]:
     """What to remember, and why no run is started; None where one is."""
-    from analytics_pipeline.capabilities.documents.inbox import has_document  # noqa: PLC0415 - as above
-
-    if not has_document(analytics.home().inbox):
+    found = _document_waits(analytics)
+    if isinstance(found, str):
+        return memory, found
+    if not found:
         return Memory(), "No document waits."
     if active := ticks.active_run(context.instance, run_documents_job.name):
         return memory, f"Run {active} is at it."
@@ -154,6 +169,23 @@ def _wish(
     if now < until:
         return memory, f"Asked {memory.requests} times, and documents still wait; again at {until:%H:%M:%S} UTC."
     return replace(memory, requests=memory.requests + 1, asked_at=now.timestamp()), None
+
+
+def _document_waits(analytics: AnalyticsResource) -> bool | str:
+    """Whether a run would find a document, or why nobody knows: an object store may be slow, or say no."""
+    inbox = _inbox(analytics)
+    answers: list[bool | str] = []
+
+    def ask() -> None:
+        try:
+            answers.append(inbox.has_document())
+        except Exception as error:  # noqa: BLE001 - whatever its client raises; the next tick asks again
+            answers.append(f"{inbox.place} cannot be listed: {type(error).__name__}.")
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_LOOK_SECONDS)
+    return answers[0] if answers else f"{inbox.place} gives no answer."
 
 
 # By a name, and not by the decorator: Dagster 1.13 would warn that a parameter is in beta, which nobody gave.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analytics_pipeline.capabilities import ParquetBackend
-from analytics_pipeline.capabilities.documents.inbox import SETTLE_SECONDS, Inbox
+from analytics_pipeline.capabilities.documents.folder import SETTLE_SECONDS, FolderInbox
 from analytics_pipeline.capabilities.documents.intake import Batch, Intake
 from analytics_pipeline_tests.capabilities.outputs import MOMENT, RUNS
 
@@ -108,13 +108,13 @@ def waiting(inbox: Path) -> list[str]:
 
 def take_up(inbox: Path, store: Path, **options: int) -> Batch:
     """One intake to its end."""
-    batches = Intake(Inbox(inbox), ParquetBackend(store), **options).take_up(print)
+    batches = Intake(FolderInbox(inbox), ParquetBackend(store), **options).take_up(print)
     return sum(batches, Batch())
 
 
 def take_up_slowly(inbox: Path, store: Path, until: int) -> None:
     """An intake that is killed once it has moved some documents: stored, and the next one not moved yet."""
-    folder = Inbox(inbox)
+    folder = FolderInbox(inbox)
     move, moved = folder._move, 0
 
     def counted(*arguments: Any) -> bool:
@@ -140,7 +140,7 @@ def die_at(step: int, inbox: Path, store: Path) -> None:
         rename(*arguments, **options)
 
     os.rename = counted
-    list(Intake(Inbox(inbox), ParquetBackend(store)).take_up(print))
+    list(Intake(FolderInbox(inbox), ParquetBackend(store)).take_up(print))
 
 
 def take_up_without_rights(inbox: Path, store: Path) -> None:

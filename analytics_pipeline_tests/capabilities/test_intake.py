@@ -18,7 +18,7 @@ import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, DuckDBBackend, ParquetBackend
 from analytics_pipeline.capabilities.documents import intake as intake_module
-from analytics_pipeline.capabilities.documents.inbox import Inbox, has_document
+from analytics_pipeline.capabilities.documents.folder import FolderInbox
 from analytics_pipeline.capabilities.documents.intake import Batch, Intake
 from analytics_pipeline.errors import DocumentsStuck, InboxUnusable, StoreError
 from analytics_pipeline_tests.capabilities import dropped
@@ -156,7 +156,7 @@ def test_a_name_that_was_used_before_replaces_nothing(inbox: Path, store: Path) 
 def test_files_of_other_names_are_left_alone(inbox: Path, store: Path, name: str) -> None:
     drop(inbox, name, text())
 
-    assert not has_document(inbox)
+    assert not FolderInbox(inbox).has_document()
     assert take_up(inbox, store) == Batch()
     assert (inbox / name).read_bytes() == text()
 
@@ -214,7 +214,7 @@ def test_a_document_that_is_too_large_is_not_read(inbox: Path, store: Path) -> N
     drop(inbox, "large.json", b" " * 10_000 + text())
     drop(inbox, "small.json", text())
 
-    done = sum(Intake(Inbox(inbox, largest=10_000), ParquetBackend(store)).take_up(print), Batch())
+    done = sum(Intake(FolderInbox(inbox, largest=10_000), ParquetBackend(store)).take_up(print), Batch())
 
     assert done.stored == 1
     ((_, report),) = reports(inbox)
@@ -272,7 +272,7 @@ def test_reports_and_documents_of_like_names_do_not_replace_each_other(inbox: Pa
 def test_a_document_that_took_the_name_of_one_that_was_read_is_stored_too(inbox: Path, store: Path) -> None:
     """A writer replaces result.json at any moment: also between reading it and moving it."""
     drop(inbox, "result.json", text(run_uid="old"))
-    folder = Inbox(inbox)
+    folder = FolderInbox(inbox)
     keep = folder.keep
 
     def replaced(document: Any) -> bool:
@@ -291,7 +291,7 @@ def test_a_document_that_took_the_name_of_one_that_was_read_is_stored_too(inbox:
 def test_a_document_that_is_taken_back_meanwhile_is_no_trouble(inbox: Path, store: Path) -> None:
     drop(inbox, "a.json", text(run_uid="a"))
     drop(inbox, "b.json", text(run_uid="b"))
-    folder = Inbox(inbox)
+    folder = FolderInbox(inbox)
     read = folder.read
 
     def taken_back(name: str) -> Any:
@@ -308,7 +308,7 @@ def test_a_document_that_is_taken_back_meanwhile_is_no_trouble(inbox: Path, stor
 def test_documents_that_arrive_during_an_intake_are_taken_up_by_it(inbox: Path, store: Path) -> None:
     drop(inbox, "first.json", text(run_uid="first"))
     done = Batch()
-    for batch in Intake(Inbox(inbox), ParquetBackend(store)).take_up(print):
+    for batch in Intake(FolderInbox(inbox), ParquetBackend(store)).take_up(print):
         if not done.stored:
             drop(inbox, "second.json", text(run_uid="second"))
         done += batch
@@ -397,7 +397,7 @@ def test_a_duckdb_file_takes_them_up_as_well(inbox: Path, tmp_path: Path) -> Non
     drop(inbox, "a.json", text())
     drop(inbox, "b.json", text())
 
-    done = sum(Intake(Inbox(inbox), DuckDBBackend(tmp_path / "store.duckdb")).take_up(print), Batch())
+    done = sum(Intake(FolderInbox(inbox), DuckDBBackend(tmp_path / "store.duckdb")).take_up(print), Batch())
 
     assert (done.stored, done.known) == (1, 1)
 
@@ -428,7 +428,7 @@ def test_looking_for_a_document_stops_at_the_first(inbox: Path, monkeypatch: pyt
 
     monkeypatch.setattr(os, "scandir", Counted)
 
-    assert has_document(inbox)
+    assert FolderInbox(inbox).has_document()
     assert listed == 1
 
 
@@ -453,7 +453,7 @@ def assert_all_taken_up(inbox: Path, store: Path, good: set[str], bad: set[str])
     assert all(errors for errors in told.values())
     assert len(kept(inbox)) == len(good)
     assert waiting(inbox) == []
-    assert not has_document(inbox)
+    assert not FolderInbox(inbox).has_document()
 
 
 @pytest.mark.parametrize("until", [0, 1, 39, 40, 41, 77, 100])
@@ -532,7 +532,7 @@ def test_a_batch_is_bounded_by_bytes_too(inbox: Path, store: Path, monkeypatch: 
     for number in range(9):
         drop(inbox, f"{number}.json", text(run_uid=str(number)))
 
-    batches = list(Intake(Inbox(inbox), ParquetBackend(store)).take_up(print))
+    batches = list(Intake(FolderInbox(inbox), ParquetBackend(store)).take_up(print))
 
     assert [batch.stored for batch in batches] == [3, 3, 3]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -10,9 +11,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import dagster as dg
+import fsspec
 import pytest
 
+from analytics_pipeline.capabilities.documents.folder import FolderInbox
 from analytics_pipeline.capabilities.extraction import CAPABILITIES
+from analytics_pipeline.components import run_documents as component
 from analytics_pipeline.components.run_documents import TABLES, run_documents
 from analytics_pipeline.components.sync_sensor import Memory
 from analytics_pipeline.resources import AnalyticsResource
@@ -349,3 +353,52 @@ def count_rows(monkeypatch: pytest.MonkeyPatch, name: str, work: Counter[str]) -
         return rows
 
     monkeypatch.setattr(dg.DagsterInstance, name, counted)
+
+
+def test_the_inbox_may_be_elsewhere(
+    tmp_path: Path, home: Path, code: dg.Definitions, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALYTICS_INBOX", str(tmp_path / "share"))
+    drop(tmp_path / "share", "run.json", text())
+
+    assert asks(look(code, lasting))
+    assert told(run(code, lasting))["reports"] == str(tmp_path / "share" / "rejected")
+    assert kept(tmp_path / "share") == ["run.json"]
+    assert not (home / "inbox").exists()
+
+
+def test_the_inbox_may_be_in_an_object_store(
+    home: Path, code: dg.Definitions, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALYTICS_INBOX", "memory://arrivals")
+    fsspec.filesystem("memory").pipe_file("/arrivals/run.json", text())
+
+    assert asks(look(code, lasting))
+    assert told(run(code, lasting))["stored_runs"] == 1
+    assert not asks(look(code, lasting))
+
+
+def test_an_object_store_that_gives_no_answer_does_not_hold_up_the_tick(
+    home: Path, code: dg.Definitions, lasting: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster gives a tick 60 seconds, clients of object stores try for minutes. Failures before it stay known."""
+    monkeypatch.setattr(component, "_LOOK_SECONDS", 0.1)
+    released = threading.Event()
+    monkeypatch.setattr(FolderInbox, "has_document", lambda _: released.wait(30))
+    cursor = asked_before(3, timedelta(minutes=1))
+
+    result = look(code, lasting, cursor)
+
+    released.set()
+    assert not asks(result)
+    assert "gives no answer" in str(result.skip_reason)
+    assert Memory.of(result.cursor).requests == 3
+
+
+def test_an_inbox_that_cannot_be_listed_is_told(home: Path, code: dg.Definitions, lasting: dg.DagsterInstance) -> None:
+    home.mkdir()
+    (home / "inbox").write_text("a file")
+
+    result = look(code, lasting)
+
+    assert "inbox cannot be listed: NotADirectoryError" in str(result.skip_reason)

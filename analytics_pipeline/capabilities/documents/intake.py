@@ -122,7 +122,7 @@ class Intake:
                 yield self._take_up(group)
         if self._stuck:
             name, error = self._stuck[0]
-            raise DocumentsStuck(str(self._inbox.root), len(self._stuck), name, error.strerror or str(error))
+            raise DocumentsStuck(self._inbox.place, len(self._stuck), name, error.strerror or str(error))
 
     def _groups(self) -> Iterator[Sequence[Dropped]]:
         """Documents that were not looked at before, as many at a time as memory and one write should hold."""
@@ -199,7 +199,7 @@ class Intake:
         try:
             return move(dropped)
         except OSError as error:
-            logger.warning("%s stays in the inbox %s: %s", dropped.shown, self._inbox.root, error)
+            logger.warning("%s stays in the inbox %s: %s", dropped.shown, self._inbox.place, error)
             self._stuck.append((dropped.shown, error))
             return False
 
