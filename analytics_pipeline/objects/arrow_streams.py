@@ -1,0 +1,67 @@
+"""Arrow tables as uncompressed IPC streams, and back, without copies of their data.
+
+Belongs here: the stream, what it may not hold. Does not: which frame a table stands for (`frames`, `pandas_frames`).
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pyarrow as pa
+
+from analytics_pipeline.objects.arrow_messages import EXTENSION_KEY, check_messages
+from analytics_pipeline.objects.container import Bytes, Memory, Segment
+from analytics_pipeline.objects.scalars import Unfit
+
+
+class _Collector(io.RawIOBase):
+    """A file for Arrow that keeps references to the buffers it is given."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Bytes] = []
+        self.length = 0
+
+    def write(self, data: Any) -> int:
+        piece = memoryview(data).cast("B")
+        self.pieces.append(piece)
+        self.length += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self.length
+
+    def writable(self) -> bool:
+        return True
+
+
+def table_segment(table: pa.Table) -> Segment:
+    """The table as a stream.
+
+    Raises:
+        Unfit: it has extension types, or more rows without any data than would be read back.
+    """
+    if EXTENSION_KEY in table.schema.serialize().to_pybytes():
+        named = [field.name for field in table.schema if EXTENSION_KEY in pa.schema([field]).serialize().to_pybytes()]
+        raise Unfit(f"has Arrow extension types, in {', '.join(named)}; cast them to the types that store them")
+    collector = _Collector()
+    try:
+        with pa.ipc.new_stream(pa.PythonFile(collector, mode="w"), table.schema) as writer:
+            writer.write_table(table)
+    except pa.ArrowException as error:
+        raise Unfit(f"has a column that Arrow cannot write: {error}") from None
+    return Segment(collector.length, lambda: collector.pieces)
+
+
+def table_of(memory: Memory) -> pa.Table:
+    """The table in a segment; it shares the segment's memory.
+
+    Raises:
+        ValueError: the stream asks for more than it may, or its data contradict each other.
+        pyarrow.ArrowException, struct.error: it is no stream.
+    """
+    check_messages(memory)
+    with pa.ipc.open_stream(pa.py_buffer(memory.data)) as reader:
+        table = reader.read_all()
+    table.validate(full=True)  # offsets that lead out of their buffers
+    return table

@@ -1,0 +1,191 @@
+"""The container: one file an object, with its lengths in front and a checksum over every byte at its end.
+
+Belongs here: the layout, the checks that come before memory is taken, reading and writing in bounded memory.
+Does not: what the header's tree or a segment means (`tree`), or where the file is (`places`).
+
+    magic 8 | version 2 | zero 2 | length of header 4 | header | SHA-256 so far | segments | SHA-256 of all before
+
+The header is JSON, `{"segments": [length, …], "tree": …}`. Its own digest is compared before it is parsed. SHA-256 is
+what backups and object stores compare, too, and costs less than a copy of the data on processors of the last years.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from analytics_pipeline.errors import ObjectDamaged, ObjectForeign, ObjectRefused, ObjectTooLarge
+
+MAGIC = b"\x93APOBJ\r\n"
+VERSION = 1
+LARGEST_HEADER = 64 * 1024 * 1024
+DIGEST_BYTES = 32
+_FIXED = struct.Struct("<8sHHI")
+_CHUNK = 1024 * 1024
+_PICKLE = b"\x80"
+
+JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+Bytes = bytes | memoryview
+Memory = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Bytes of known length that are given piece by piece, without a copy of the whole.
+
+    Args:
+        length: sum of the pieces.
+        pieces: gives them, from the start, each time that it is called.
+    """
+
+    length: int
+    pieces: Callable[[], Iterable[Bytes]]
+
+
+class Source(Protocol):
+    """Something that is read from front to back into memory of the reader's."""
+
+    def readinto(self, target: memoryview, /) -> int | None:
+        """Fill the target, or less of it; the number of bytes, 0 at the end."""
+
+
+class Encoded:
+    """An object on its way out: its header, and references to the memory that holds the rest.
+
+    Raises:
+        ObjectTooLarge: the header is larger than one may be.
+    """
+
+    def __init__(self, tree: JsonValue, segments: Sequence[Segment]) -> None:
+        document = {"segments": [segment.length for segment in segments], "tree": tree}
+        header = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        if len(header) > LARGEST_HEADER:
+            raise ObjectTooLarge(len(header), LARGEST_HEADER)
+        head = _FIXED.pack(MAGIC, VERSION, 0, len(header)) + header
+        self._head = head + hashlib.sha256(head).digest()
+        self._segments = segments
+        self._checksum = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole container."""
+        return len(self._head) + sum(segment.length for segment in self._segments) + DIGEST_BYTES
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over all that `pieces` gave, in hexadecimal; known when they were all taken."""
+        return self._checksum
+
+    def pieces(self) -> Iterator[Bytes]:
+        """The container's bytes, in order; each piece is small enough for the processor's cache or large and whole."""
+        digest = hashlib.sha256(self._head)
+        yield self._head
+        for segment in self._segments:
+            for given in segment.pieces():
+                whole = memoryview(given)
+                for begin in range(0, len(whole), _CHUNK):
+                    piece = whole[begin : begin + _CHUNK]
+                    digest.update(piece)
+                    yield piece
+        self._checksum = digest.hexdigest()
+        yield digest.digest()
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a container held, proven to be what was written."""
+
+    tree: object
+    segments: Sequence[Memory]
+    checksum: str
+
+
+def read_container(source: Source, size: int, where: str) -> Contents:
+    """Read a container to its end and compare its checksums.
+
+    No memory is taken for anything that is not there: the lengths in the header must add up to the size of the file.
+
+    Args:
+        source: at its first byte.
+        size: bytes that the source has, by whoever keeps it.
+        where: the object's name in errors.
+
+    Raises:
+        ObjectForeign: this is no container.
+        ObjectDamaged: it is torn or altered.
+        ObjectRefused: it is whole, and its header is none that this store writes.
+    """
+    reader = _Reader(source, where)
+    tree, lengths = _header(reader, size, where)
+    if sum(lengths) != size - reader.taken - DIGEST_BYTES:
+        raise ObjectDamaged(where, f"its header names {sum(lengths):,} bytes of data, its {size:,} bytes hold others")
+    segments = [reader.take(length) for length in lengths]
+    found = reader.digest.digest()
+    if reader.take(DIGEST_BYTES).tobytes() != found:
+        raise ObjectDamaged(where, "its checksum is that of other bytes")
+    return Contents(tree, segments, found.hex())
+
+
+def _header(reader: _Reader, size: int, where: str) -> tuple[object, Sequence[int]]:
+    if size < _FIXED.size + 2 * DIGEST_BYTES:
+        raise ObjectForeign(where, f"{size} bytes are no object")
+    magic, version, zero, length = _FIXED.unpack(reader.take(_FIXED.size).data)
+    if magic != MAGIC:
+        what = "a pickle, which is never loaded" if magic.startswith(_PICKLE) else f"something that begins {magic!r}"
+        raise ObjectForeign(where, f"it is {what}")
+    if (version, zero) != (VERSION, 0):
+        raise ObjectForeign(where, f"its format is {version}.{zero}, this release reads {VERSION}.0")
+    if length > LARGEST_HEADER or _FIXED.size + length + 2 * DIGEST_BYTES > size:
+        raise ObjectDamaged(where, f"a header of {length:,} bytes does not fit its {size:,} bytes")
+    header = reader.take(length).tobytes()
+    expected = reader.digest.digest()
+    if reader.take(DIGEST_BYTES).tobytes() != expected:
+        raise ObjectDamaged(where, "the checksum of its header is that of other bytes")
+    return _parsed(header, where)
+
+
+def _parsed(header: bytes, where: str) -> tuple[object, Sequence[int]]:
+    try:
+        document = json.loads(header, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ObjectRefused(where, f"has a header that cannot be read ({type(error).__name__})") from None
+    if not isinstance(document, dict) or set(document) != {"segments", "tree"}:
+        raise ObjectRefused(where, "has a header of another kind")
+    lengths = document["segments"]
+    if not isinstance(lengths, list) or any(type(length) is not int or length < 0 for length in lengths):
+        raise ObjectRefused(where, "has segments without lengths")
+    return document["tree"], lengths
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(name)
+
+
+class _Reader:
+    """Takes bytes into memory of their own, and hashes each part while it is in the processor's cache."""
+
+    def __init__(self, source: Source, where: str) -> None:
+        self.digest = hashlib.sha256()
+        self.taken = 0
+        self._source = source
+        self._where = where
+
+    def take(self, length: int) -> Memory:
+        memory = np.empty(length, dtype=np.uint8)
+        view = memory.data
+        filled = 0
+        while filled < length:
+            count = self._source.readinto(view[filled : filled + _CHUNK])
+            if not count:
+                raise ObjectDamaged(self._where, f"it ends after {self.taken + filled:,} bytes")
+            self.digest.update(view[filled : filled + count])
+            filled += count
+        self.taken += length
+        return memory

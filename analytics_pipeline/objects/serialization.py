@@ -1,0 +1,78 @@
+"""Objects to bytes and back, exactly, without pickle: nothing that is loaded can run code.
+
+Belongs here: the two directions, and what failures become. Does not: the layout (`container`), the types (`tree` and
+what it uses), or where the bytes are kept (`datastore`).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from analytics_pipeline.errors import ExtraMissing, ObjectRefused
+from analytics_pipeline.objects.container import Bytes, Contents, Encoded, Source, read_container
+from analytics_pipeline.objects.tree import TreeDecoder, TreeEncoder
+
+
+def encode(obj: object) -> Encoded:
+    """An object, ready to be written in pieces. It must not change until they are written.
+
+    Raises:
+        ObjectUnsupported: something in it cannot be stored exactly; names its path, as in `$.a[3].b`.
+        ObjectTooLarge: too much of it is neither array, frame nor bytes.
+    """
+    encoder = TreeEncoder()
+    tree = encoder.encode(obj)
+    return Encoded(tree, encoder.segments)
+
+
+def decode(contents: Contents, where: str) -> Any:
+    """The object that a container held.
+
+    Raises:
+        ObjectRefused: the container is whole, and asks for something that loading does not do.
+        ExtraMissing: the object is a pandas frame, and pandas is not installed.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - half of what loading a number takes
+
+    try:
+        return TreeDecoder(contents.segments).decode(contents.tree)
+    except ExtraMissing:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RecursionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        struct.error,
+        pa.ArrowException,
+    ) as error:
+        raise ObjectRefused(where, f"holds {error}") from error
+
+
+def serialize(obj: object) -> bytes:
+    """An object as bytes, all at once.
+
+    Raises:
+        ObjectUnsupported, ObjectTooLarge: see `encode`.
+    """
+    pieces: Sequence[Bytes] = list(encode(obj).pieces())
+    return b"".join(pieces)
+
+
+def deserialize(data: bytes | bytearray | memoryview) -> Any:
+    """The object in some bytes.
+
+    Raises:
+        ObjectDamaged: they are not what `serialize` gave.
+        ObjectRefused: they were made by something else, with intent.
+    """
+    source: Source = io.BytesIO(data)
+    where = f"An object of {len(data):,} bytes"
+    return decode(read_container(source, len(data), where), where)
