@@ -23,7 +23,8 @@ T = TypeVar("T")
 
 FORMAT = 2
 _PATIENCE = 60.0
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR_SHORT_READ)
+"""The last one where somebody took the log away while the index was open."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS files (
