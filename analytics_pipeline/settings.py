@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from analytics_pipeline.errors import SettingsError
 
 HOME_VARIABLE = "ANALYTICS_HOME"
+OBJECTS_VARIABLE = "ANALYTICS_OBJECTS_URL"
+"""Folder or URL that objects are kept below; where it is not set, a folder of the home."""
 SOURCE_URL_VARIABLES = ("MONITORING_DB_URL", "HUMAN_SIGNALS_DB_URL", "EVAL_DB_URL")
 """The shipped datasets' connection strings. The sample sources answer only while none of them is set."""
 
@@ -59,6 +61,11 @@ class Home:
     def experiments(self) -> Path:
         """The tables of training runs; in the store, whose catalog has their views."""
         return self.store / "experiments"
+
+    @property
+    def objects(self) -> Path:
+        """Where objects are kept, unless a variable names another place."""
+        return self.path / "objects"
 
     @property
     def inbox(self) -> Path:
@@ -160,6 +167,11 @@ def source_url(variable: str) -> SecretStr | None:
     """The connection string in an environment variable, masked; None where it is unset or blank."""
     value = os.environ.get(variable, "").strip()
     return SecretStr(value) if value else None
+
+
+def objects_url() -> str:
+    """The folder or URL that objects are kept below."""
+    return os.environ.get(OBJECTS_VARIABLE, "").strip() or str(find_home().objects)
 
 
 def environment_value(variable: str) -> str | None:
