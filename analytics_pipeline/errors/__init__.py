@@ -42,6 +42,15 @@ from analytics_pipeline.errors.capabilities import (
     StoreConfigInvalid,
     TableNotFound,
 )
+from analytics_pipeline.errors.experiments import (
+    ConfigKeyRefused,
+    ExperimentError,
+    ExportFailed,
+    HyperparameterUnknown,
+    LakehouseNotImported,
+    LoggedValueRefused,
+    RankingRefused,
+)
 from analytics_pipeline.errors.human_signals import CaseColumnsMissing
 from analytics_pipeline.errors.jobs import JobBackendMissing, JobBackendUnknown, JobError, JobFailed, JobRefused
 from analytics_pipeline.errors.objects import (
@@ -160,6 +169,7 @@ __all__ = [
     "ColumnTypeChanged",
     "CommitFailed",
     "CommitUnconfirmed",
+    "ConfigKeyRefused",
     "CopyDiffers",
     "DagsterUnreachable",
     "DataFileDamaged",
@@ -169,11 +179,14 @@ __all__ = [
     "DatasetUnknown",
     "DocumentsStuck",
     "DuplicateKeys",
+    "ExperimentError",
     "ExperimentExists",
     "ExperimentNotFound",
+    "ExportFailed",
     "ExtraMissing",
     "FilesystemUnfit",
     "GroupByInvalid",
+    "HyperparameterUnknown",
     "InboxUnusable",
     "IncompatibleColumn",
     "IncrementalColumnUnfit",
@@ -185,6 +198,8 @@ __all__ = [
     "JobRefused",
     "KeyInexact",
     "KeysDoNotJoin",
+    "LakehouseNotImported",
+    "LoggedValueRefused",
     "ManifestUnreadable",
     "MetricColumnMissing",
     "MetricSchemaMissing",
@@ -211,6 +226,7 @@ __all__ = [
     "QueryFailed",
     "QueryRefused",
     "QueryTimedOut",
+    "RankingRefused",
     "RecordFieldNotScalar",
     "RecordTableRefused",
     "RecordValueRefused",

@@ -22,6 +22,7 @@ from analytics_pipeline.store.append import recovery
 from analytics_pipeline.store.append.index import Index
 from analytics_pipeline.store.append.index_file import IndexFile, index_in_memory, is_damaged, read_index
 from analytics_pipeline.store.append.layout import AppendLayout
+from analytics_pipeline.store.append.parquet import TypeChange
 from analytics_pipeline.store.append.recovery import Identity, State, Unreadable
 from analytics_pipeline.store.locks import exclusive, try_lock
 
@@ -44,12 +45,14 @@ class IndexAccess:
         layout: the folder.
         identity: what tells a known row from a new one.
         unreadable: what to do about damaged files that another program left there.
+        types: what to do about columns of another type in files of other programs.
     """
 
-    def __init__(self, layout: AppendLayout, identity: Identity, unreadable: Unreadable) -> None:
+    def __init__(self, layout: AppendLayout, identity: Identity, unreadable: Unreadable, types: TypeChange) -> None:
         self._layout = layout
         self._identity = identity
         self._unreadable = unreadable
+        self._types = types
         self._file = IndexFile(layout.index)
         self._memory: sqlite3.Connection | None = None
         self._guard = threading.Lock()
@@ -125,7 +128,9 @@ class IndexAccess:
         self._layout.create()
         with self._file.opened() as index:
             recovery.settle_calls(index, self._layout)
-            recovery.adopt(index, self._layout, self._identity, self._unreadable, self._layout.mark)
+            recovery.adopt(
+                index, self._layout, self._identity, self._unreadable, types=self._types, look=self._layout.mark
+            )
             return action(index)
 
     def _read_by_memory(self, ask: Callable[[Index], T]) -> T:
@@ -134,7 +139,8 @@ class IndexAccess:
                 logger.info("%s cannot be written: this process looks through its files.", self._layout.root)
                 self._memory = index_in_memory()
             index = Index(self._memory)
-            recovery.adopt(index, self._layout, self._identity, self._unreadable, self._layout.changed_at)
+            look = self._layout.changed_at
+            recovery.adopt(index, self._layout, self._identity, self._unreadable, types=self._types, look=look)
             return ask(index)
 
 

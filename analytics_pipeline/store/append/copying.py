@@ -54,8 +54,8 @@ def _copy_index(source: AppendLayout, target: AppendLayout) -> None:
 
 
 def _files(layout: AppendLayout) -> Sequence[Path]:
-    """The raw files, the copies of them, and what a killed call left to be finished."""
+    """The raw files, the copies of them, what a killed call left to be finished, and the views that come with them."""
     found = [layout.folder(table) / name for table in layout.table_folders() for name in layout.parquet_files(table)]
     for folder in (layout.compacted, layout.staging):
         found += [path for path in folder.rglob("*") if path.is_file()]
-    return found
+    return [*found, layout.views] if layout.views.is_file() else found

@@ -141,13 +141,14 @@ class Index:
         )
 
     def add_columns(self, table: str, columns: Sequence[Column]) -> None:
-        """Append columns that the table does not have."""
+        """Append columns that the table does not have, and change the type of those that it has."""
         if not columns:
             return
         self.change_views()
-        begin = self._db.execute("SELECT count(*) FROM columns WHERE table_name = ?", [table]).fetchone()[0]
+        newest = "SELECT coalesce(max(position), -1) FROM columns WHERE table_name = ?"
+        begin = self._db.execute(newest, [table]).fetchone()[0] + 1
         self._db.executemany(
-            "INSERT INTO columns VALUES (?, ?, ?, ?)",
+            "INSERT INTO columns VALUES (?, ?, ?, ?) ON CONFLICT (table_name, name) DO UPDATE SET type = excluded.type",
             ((table, begin + number, column.name, column.type) for number, column in enumerate(columns)),
         )
 

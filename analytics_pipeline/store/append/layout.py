@@ -38,6 +38,11 @@ class AppendLayout:
         return self.root / ".index.sqlite"
 
     @property
+    def views(self) -> Path:
+        """The views that the owner of the tables brings along: see `derived`."""
+        return self.root / ".views.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the one process that writes."""
         return self.root / ".write.lock"

@@ -6,6 +6,7 @@ Belongs here: encoding, the schema of a file that another program wrote. Does no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,19 @@ from analytics_pipeline.store.schema import Column, Columns, columns_of, literal
 ROW_GROUP_ROWS = 122_880
 _FEW_ROWS = 64
 _MERGE_MEMORY = "1GB"
+_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT"}
+_NUMBERS = _INTEGERS | {"FLOAT", "DOUBLE"}
+
+
+class TypeChange(Enum):
+    """What to do about rows that come with another type for a column that their table has.
+
+    Widened, the table's column gets a type that can show every value: integers together are BIGINT, numbers DOUBLE,
+    all else VARCHAR. The files keep the types that they were written with.
+    """
+
+    REFUSE = "refuse"
+    WIDEN = "widen"
 
 
 class Found(NamedTuple):
@@ -79,19 +93,24 @@ def _columns(schema: pa.Schema) -> Columns:
     return columns_of(pa.schema(plain))
 
 
-def new_columns(table: str, known: Columns, incoming: Columns) -> Sequence[Column]:
-    """The columns that a table does not have yet.
+def new_columns(
+    table: str, known: Columns, incoming: Columns, types: TypeChange = TypeChange.REFUSE
+) -> Sequence[Column]:
+    """The columns that a table does not have yet, or has with a type too narrow.
 
     Raises:
-        ColumnTypeChanged: one that it has comes with another type.
+        ColumnTypeChanged: one that it has comes with another type, which is to be refused.
         NameRefused: one differs from a known one in case alone.
     """
-    types, spelling = dict(known), {name.lower(): name for name, _ in known}
+    before, spelling = dict(known), {name.lower(): name for name, _ in known}
     added = []
     for column in incoming:
-        if column.name in types:
-            if types[column.name] != column.type:
-                raise ColumnTypeChanged(table, column.name, types[column.name], column.type)
+        if column.name in before:
+            wide = _widened(before[column.name], column.type)
+            if types is TypeChange.REFUSE and before[column.name] != column.type:
+                raise ColumnTypeChanged(table, column.name, before[column.name], column.type)
+            if wide != before[column.name]:
+                added.append(Column(column.name, wide))
         elif column.name.lower() in spelling:
             raise NameRefused(
                 column.name, f"{table} has {spelling[column.name.lower()]}, and SQL does not tell them apart"
@@ -99,6 +118,14 @@ def new_columns(table: str, known: Columns, incoming: Columns) -> Sequence[Colum
         else:
             added.append(column)
     return added
+
+
+def _widened(old: str, new: str) -> str:
+    if old == new:
+        return old
+    if {old, new} <= _INTEGERS:
+        return "BIGINT"
+    return "DOUBLE" if {old, new} <= _NUMBERS else "VARCHAR"
 
 
 def merge_files(select: str, target: Path) -> int:

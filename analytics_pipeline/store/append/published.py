@@ -12,22 +12,30 @@ from pathlib import Path
 
 import duckdb
 
-from analytics_pipeline.store.append.index import Index
+from analytics_pipeline.errors import QueryFailed, QueryRefused
+from analytics_pipeline.store.append.derived import DerivedViews, read_derived
+from analytics_pipeline.store.append.index import Index, TableFiles
 from analytics_pipeline.store.append.index_file import read_index
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.append.views import every_file_sql, published_sql
+from analytics_pipeline.store.append.views import every_file_sql, published_sql, with_columns
 from analytics_pipeline.store.layout import Layout
-from analytics_pipeline.store.schema import identifier
+from analytics_pipeline.store.query_check import checked_select
+from analytics_pipeline.store.schema import Columns, identifier
 
 logger = logging.getLogger(__name__)
 
-SCHEMAS = ("capabilities",)
+SCHEMAS = ("capabilities", "experiments")
 """Folders of a store that hold append-only tables, and the schemas of their views."""
 
 
 def append_folders(layout: Layout) -> list[Path]:
     """The folders of append-only tables in a store that are there."""
     return [folder for schema in SCHEMAS if (folder := layout.appended(schema)).is_dir()]
+
+
+def raw_schema(schema: str) -> str:
+    """The schema of the tables themselves, where their owner brings views along that have the plain one."""
+    return f"{schema}_raw"
 
 
 def create_append_views(connection: duckdb.DuckDBPyConnection, layout: Layout, prefix: str = "") -> None:
@@ -39,19 +47,66 @@ def create_append_views(connection: duckdb.DuckDBPyConnection, layout: Layout, p
         prefix: of the database, with a dot.
     """
     for folder in append_folders(layout):
-        own, schema = AppendLayout(folder), f"{prefix}{identifier(folder.name)}"
-        connection.execute(f"CREATE SCHEMA {schema}")
-        for table, select in _selects(own).items():
-            try:
-                connection.execute(f"CREATE VIEW {schema}.{identifier(table)} AS {select}")
-            except duckdb.Error as error:
-                logger.warning("%s.%s is not in the catalog: %s", folder.name, table, str(error).split("\n")[0])
+        create_views_of(connection, AppendLayout(folder), prefix, folder.name, raw_schema(folder.name))
 
 
-def _selects(layout: AppendLayout) -> Mapping[str, str]:
+def create_views_of(
+    connection: duckdb.DuckDBPyConnection, layout: AppendLayout, prefix: str, schema: str, raw: str
+) -> None:
+    """Create the views of one folder; see `create_append_views`.
+
+    Args:
+        connection: where the views go.
+        layout: the folder.
+        prefix: of the database, with a dot.
+        schema: of the views.
+        raw: schema of the tables themselves, where the folder has views of its own.
+    """
+    derived = _derived(layout)
+    tables = _selects(layout, derived.tables if derived is not None else {})
+    _create_views(connection, f"{prefix}{identifier(raw if derived is not None else schema)}", tables)
+    if derived is not None:
+        _create_views(connection, f"{prefix}{identifier(schema)}", _checked(connection, derived.views))
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, schema: str, selects: Mapping[str, str]) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    for name, select in selects.items():
+        try:
+            connection.execute(f"CREATE VIEW {schema}.{identifier(name)} AS {select}")
+        except duckdb.Error as error:
+            logger.warning("%s.%s is not in the catalog: %s", schema, name, str(error).split("\n")[0])
+
+
+def _derived(layout: AppendLayout) -> DerivedViews | None:
+    try:
+        return read_derived(layout.views)
+    except (ValueError, OSError) as error:
+        logger.warning("%s is passed over: %s", layout.views, error)
+        return None
+
+
+def _checked(connection: duckdb.DuckDBPyConnection, views: Mapping[str, str]) -> Mapping[str, str]:
+    """Those that are one SELECT over tables and views, as any user of the store may ask it."""
+    checked = {}
+    for name, select in views.items():
+        try:
+            checked[name] = checked_select(connection, select)
+        except (QueryRefused, QueryFailed) as error:
+            logger.warning("The view %s is not in the catalog: %s", name, error)
+    return checked
+
+
+def _selects(layout: AppendLayout, declared: Mapping[str, Columns]) -> Mapping[str, str]:
+    nothing = {
+        table: published_sql(TableFiles(columns, (), (), None, 0), layout, table) for table, columns in declared.items()
+    }
     try:
         tables = read_index(layout.index, Index.live_tables)
     except sqlite3.DatabaseError as error:
         logger.warning("The views of %s read every file: its index cannot be used (%s).", layout.root, error)
-        return {table: every_file_sql(layout, table) for table in layout.table_folders()}
-    return {table: published_sql(files, layout, table) for table, files in tables.items()}
+        return nothing | {table: every_file_sql(layout, table) for table in layout.table_folders()}
+    return nothing | {
+        table: published_sql(with_columns(files, declared.get(table, ())), layout, table)
+        for table, files in tables.items()
+    }

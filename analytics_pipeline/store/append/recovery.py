@@ -20,7 +20,7 @@ import pyarrow as pa
 from analytics_pipeline.errors import AppendedFileUnreadable, ColumnTypeChanged, NameRefused
 from analytics_pipeline.store.append.index import Index, NewFile
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.append.parquet import look_into, new_columns
+from analytics_pipeline.store.append.parquet import TypeChange, look_into, new_columns
 from analytics_pipeline.store.append.views import is_regular, stamp_of
 from analytics_pipeline.store.layout import fsync_path
 
@@ -119,6 +119,8 @@ def adopt(
     layout: AppendLayout,
     identity: Identity,
     unreadable: Unreadable,
+    *,
+    types: TypeChange,
     look: Callable[[str], int | None],
 ) -> None:
     """Take up files that came without the index, and forget those that went.
@@ -128,6 +130,7 @@ def adopt(
         layout: where they are.
         identity: of the rows.
         unreadable: what to do about damaged files.
+        types: what to do about columns of another type.
         look: gives the time of a table's folder, before the files in it are listed.
 
     Raises:
@@ -144,15 +147,17 @@ def adopt(
             index.forget(table, known - present, time.time())
             paths = [layout.folder(table) / name for name in sorted(present - known)]
             # A skipped file is looked at again by whoever comes next, and refused by whoever did not ask to skip it.
-            index.see(table, changed_at if _are_taken_up(index, identity, unreadable, paths) else None)
+            index.see(table, changed_at if _are_taken_up(index, identity, unreadable, types, paths) else None)
 
 
-def _are_taken_up(index: Index, identity: Identity, unreadable: Unreadable, paths: Iterable[Path]) -> bool:
+def _are_taken_up(
+    index: Index, identity: Identity, unreadable: Unreadable, types: TypeChange, paths: Iterable[Path]
+) -> bool:
     """Take up files; whether all of them could be."""
     all_read = True
     for path in paths:
         try:
-            _take_up(index, identity, path)
+            _take_up(index, identity, types, path)
         except AppendedFileUnreadable as error:
             if unreadable is Unreadable.REFUSE:
                 raise
@@ -161,11 +166,11 @@ def _are_taken_up(index: Index, identity: Identity, unreadable: Unreadable, path
     return all_read
 
 
-def _take_up(index: Index, identity: Identity, path: Path) -> None:
+def _take_up(index: Index, identity: Identity, types: TypeChange, path: Path) -> None:
     table = path.parent.name
     found = look_into(path, identity.columns(table))
     try:
-        added = new_columns(table, index.columns(table), found.columns)
+        added = new_columns(table, index.columns(table), found.columns, types)
     except (ColumnTypeChanged, NameRefused) as error:
         raise AppendedFileUnreadable(str(path), str(error)) from error
     index.add_columns(table, added)

@@ -29,7 +29,7 @@ from analytics_pipeline.store.append.access import IndexAccess
 from analytics_pipeline.store.append.compaction import GRACE, compact_table, remove_retired
 from analytics_pipeline.store.append.index import Index, NewFile, TableFiles
 from analytics_pipeline.store.append.layout import AppendLayout, new_name
-from analytics_pipeline.store.append.parquet import new_columns, without_empty_types, write_file
+from analytics_pipeline.store.append.parquet import TypeChange, new_columns, without_empty_types, write_file
 from analytics_pipeline.store.append.recovery import Identity, Unreadable
 from analytics_pipeline.store.append.views import moment_sql, stamp_of
 from analytics_pipeline.store.commit import refresh_catalog
@@ -66,6 +66,9 @@ class AppendTables:
         root: the folder; made by the first write.
         identity: what tells a known row from a new one.
         unreadable: what to do about damaged files that another program left there.
+        types: what to do about rows that come with another type for a column.
+        renew: renews what shows these tables besides the catalog of their store; called when columns are new, and when
+            copies took the place of files.
         compact_after: files of a table in no copy yet, at which a write makes one.
         memory_limit: for SQL queries of this process, as DuckDB spells it.
     """
@@ -76,6 +79,8 @@ class AppendTables:
         identity: Identity,
         *,
         unreadable: Unreadable = Unreadable.REFUSE,
+        types: TypeChange = TypeChange.REFUSE,
+        renew: Callable[[], None] | None = None,
         compact_after: int = COMPACT_AFTER,
         memory_limit: str = DEFAULT_MEMORY,
     ) -> None:
@@ -83,7 +88,9 @@ class AppendTables:
         self._identity = identity
         self._compact_after = compact_after
         self._memory_limit = memory_limit
-        self._access = IndexAccess(self.layout, identity, unreadable)
+        self._types = types
+        self._renew = renew
+        self._access = IndexAccess(self.layout, identity, unreadable, types)
         self._guard = threading.Lock()
         self._session: tuple[int, Mapping[str, TableFiles], SealedSql] | None = None
 
@@ -103,7 +110,8 @@ class AppendTables:
 
     def _append(self, index: Index, batches: Mapping[str, pa.Table]) -> Mapping[str, Appended]:
         added = {
-            table: new_columns(table, index.columns(table), columns_of(batches[table].schema)) for table in batches
+            table: new_columns(table, index.columns(table), columns_of(rows.schema), self._types)
+            for table, rows in batches.items()
         }
         fresh = {table: self._unknown(index, table, rows) for table, rows in batches.items()}
         written = {table: rows for table, rows in fresh.items() if rows.num_rows}
@@ -172,18 +180,23 @@ class AppendTables:
     def _publish(self) -> bool:
         """Renew the views in the catalog of the store that this folder lies in, if it lies in one."""
         store = Layout(self.layout.root.parent)
-        if not store.manifests.is_dir():
-            return True
         try:
-            refresh_catalog(store)
+            if self._renew is not None:
+                self._renew()
+            if store.manifests.is_dir():
+                refresh_catalog(store)
         except (AnalyticsError, OSError, duckdb.Error) as error:
-            logger.warning("The catalog of %s does not show the newest tables yet: %s", store.root, error)
+            logger.warning("The views of %s do not show its newest tables yet: %s", self.layout.root, error)
             return False
         return True
 
     def publish(self) -> None:
         """Take up what other programs have changed, and renew the published views if they are no longer right."""
         self._write(_nothing)
+
+    def renew_views(self) -> None:
+        """Renew the published views, which are to show something else than before."""
+        self._write(Index.change_views)
 
     def snapshot(self) -> Mapping[str, TableFiles]:
         """What each table consists of at this moment, sorted by name.

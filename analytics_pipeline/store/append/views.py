@@ -6,11 +6,12 @@ Belongs here: that SQL. Does not: which files there are (`index`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from analytics_pipeline.store.append.index import TableFiles
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.schema import Columns, identifier, literal
+from analytics_pipeline.store.schema import Column, Columns, identifier, literal
 
 _REGULAR = "?????????????_????????.parquet"
 """Names that carry a stamp."""
@@ -40,6 +41,14 @@ def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     if any(is_regular(name) for name in files.tail) or through is not None:
         selects.append(fresh)
     return "\nUNION ALL\n".join(selects) or _nothing_sql(files.columns)
+
+
+def with_columns(files: TableFiles, declared: Columns) -> TableFiles:
+    """A table with all columns that it is to have in any case, first; those it has keep their types."""
+    types = dict(files.columns)
+    first = [Column(name, types.get(name, type_)) for name, type_ in declared]
+    names = {name for name, _ in declared}
+    return replace(files, columns=(*first, *(column for column in files.columns if column.name not in names)))
 
 
 def every_file_sql(layout: AppendLayout, table: str) -> str:

@@ -1,0 +1,29 @@
+"""Making everything anew that is derived from a lakehouse's tables.
+
+Belongs here: that command. Does not: what it makes (`database`), or the exports (`exports`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from analytics_pipeline.experiments.database import DATABASE, write_views
+from analytics_pipeline.experiments.ranking import Best
+from analytics_pipeline.experiments.tables import tables_at
+
+
+def build(root: Path, ranking: Sequence[Best] | None = None) -> Path:
+    """Make `analytics.duckdb` anew, and the views of the catalog that the lakehouse is published in.
+
+    Args:
+        root: of the lakehouse.
+        ranking: what the leaderboard ranks by from now on; None leaves it as it is.
+
+    Raises:
+        RankingRefused: no leaderboard can be made of it.
+        StoreError: the disk refused.
+    """
+    write_views(root, ranking)
+    tables_at(root).renew_views()
+    return root / DATABASE

@@ -1,0 +1,59 @@
+"""Queries over the views of a lakehouse as they are now, without a file of views.
+
+Belongs here: the connection that has them. Does not: the questions (`queries`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from analytics_pipeline.errors import QueryFailed
+from analytics_pipeline.experiments.database import ranking_of
+from analytics_pipeline.experiments.ranking import Best, checked_ranking
+from analytics_pipeline.experiments.tables import tables_at
+from analytics_pipeline.experiments.views import RAW, TABLES, views_sql
+from analytics_pipeline.store.append.index import TableFiles
+from analytics_pipeline.store.append.views import moment_sql, with_columns
+from analytics_pipeline.store.schema import identifier
+
+
+def ask(
+    root: Path, sql: str, params: Sequence[object] | None = None, ranking: Sequence[Best] | None = None
+) -> pl.DataFrame:
+    """The rows of a SELECT over the views; all of them of one moment.
+
+    Args:
+        root: of the lakehouse.
+        sql: of ours.
+        params: of its placeholders.
+        ranking: what the leaderboard ranks by; None for what the lakehouse has.
+
+    Raises:
+        RankingRefused: no leaderboard can be made of it.
+        AppendedFileUnreadable: a table has a damaged file.
+        QueryFailed: DuckDB could not run it.
+    """
+    chosen = ranking_of(root) if ranking is None else checked_ranking(ranking)
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        _create_views(connection, root, chosen)
+        try:
+            return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+        except duckdb.Error as error:
+            raise QueryFailed(str(error)) from error
+
+
+def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, ranking: Sequence[Best]) -> None:
+    tables = tables_at(root)
+    files = tables.snapshot()
+    connection.execute(f"CREATE SCHEMA {RAW}")
+    for table, columns in TABLES.items():
+        content = with_columns(files.get(table, TableFiles((), (), (), None, 0)), columns)
+        select = moment_sql(content, tables.layout, table)
+        connection.execute(f"CREATE VIEW {RAW}.{identifier(table)} AS {select}")
+    for name, select in views_sql(ranking).items():
+        connection.execute(f"CREATE VIEW {identifier(name)} AS {select}")

@@ -1,0 +1,192 @@
+"""Rows of what is logged: checked, typed by their values, each with a moment of its own.
+
+Belongs here: which values and keys are taken, how a config becomes columns. Does not: writing rows (`tables`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from analytics_pipeline.errors.experiments import ConfigKeyRefused, LoggedValueRefused
+
+Scalar: TypeAlias = "bool | int | float | str | None"
+Row: TypeAlias = "dict[str, Scalar]"
+
+RESERVED = frozenset({"run_id", "status", "logged_at", "experiment_id", "fields"})
+"""Columns of `runs` and `configs` that no hyper-parameter can have."""
+
+_LARGEST = 2**63
+
+
+class Clock:
+    """Microseconds since 1970 that only go up, whatever the machine's clock does; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._guard = threading.Lock()
+
+    def take(self, count: int) -> int:
+        """The first of some moments in a row, which are nobody else's in this process."""
+        with self._guard:
+            first = max(time.time_ns() // 1000, self._last + 1)
+            self._last = first + count - 1
+            return first
+
+
+clock = Clock()
+"""Of this process."""
+
+
+def checked_name(what: str, value: object) -> str:
+    """The text, if it can name a run or a metric.
+
+    Raises:
+        LoggedValueRefused: it is no text, empty, or half a character.
+    """
+    if not isinstance(value, str) or not value or not _is_unicode(value):
+        raise LoggedValueRefused(what, value, "a text that is not empty")
+    return value
+
+
+def checked_int(what: str, value: object, least: int) -> int:
+    """The number, if it is a whole one of 64 bits.
+
+    Raises:
+        LoggedValueRefused: it is not, or is below the least.
+    """
+    value = _plain(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value < _LARGEST:
+        raise LoggedValueRefused(what, value, f"a whole number from {least}")
+    return value
+
+
+def checked_float(what: str, value: object) -> float:
+    """The number; NaN and infinities are numbers, too.
+
+    Raises:
+        LoggedValueRefused: it is none.
+    """
+    plain = _plain(value)
+    if not isinstance(plain, int | float):
+        raise LoggedValueRefused(what, value, "a number")
+    try:
+        return float(plain)
+    except OverflowError:
+        return math.inf if plain > 0 else -math.inf
+
+
+def metric_rows(run_id: str, epoch: int, values: Mapping[str, float]) -> list[Row]:
+    """A row for each metric.
+
+    Raises:
+        LoggedValueRefused: a name or value cannot be one.
+    """
+    run, at = checked_name("run_id", run_id), checked_int("epoch", epoch, -_LARGEST)
+    checked = [(checked_name("metric", name), checked_float(f"metric {name}", values[name])) for name in values]
+    first = clock.take(len(checked))
+    return [
+        {"run_id": run, "epoch": at, "metric": name, "value": value, "logged_at": first + number}
+        for number, (name, value) in enumerate(checked)
+    ]
+
+
+def config_columns(config: Mapping[str, object]) -> Row:
+    """A config as columns: scalars as they are, all else as JSON text.
+
+    Raises:
+        ConfigKeyRefused: a key cannot be a column.
+        LoggedValueRefused: a value is no text.
+    """
+    return {_checked_key(key): _column(key, value) for key, value in config.items()}
+
+
+def scalars_of(config: Mapping[str, object], columns: Row) -> Row:
+    """The columns whose values were scalars."""
+    return {key: columns[key] for key, value in config.items() if _is_scalar(_plain(value))}
+
+
+def json_text(what: str, value: object) -> str:
+    """A value as JSON text; what JSON does not know as its text.
+
+    Raises:
+        LoggedValueRefused: it refers to itself, or holds half a character.
+    """
+    try:
+        text = json.dumps(value, default=_jsonable, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise LoggedValueRefused(what, type(value).__name__, f"something that JSON can say ({error})") from error
+    return text
+
+
+def _checked_key(key: object) -> str:
+    if not isinstance(key, str) or not key or not _is_unicode(key) or "\0" in key:
+        raise ConfigKeyRefused(key, "is no text, or an empty one")
+    if key.lower() in RESERVED:
+        raise ConfigKeyRefused(key, "is a column of the table itself")
+    return key
+
+
+def _column(key: str, value: object) -> Scalar:
+    plain = _plain(value)
+    if isinstance(plain, str):
+        return checked_text(f"config {key}", plain)
+    if isinstance(plain, int) and not -_LARGEST <= plain < _LARGEST:
+        return str(plain)  # a number of more than 64 bits would lose digits
+    if _is_scalar(plain):
+        return plain  # type: ignore[return-value] # checked by the line above
+    return json_text(f"config {key}", plain)
+
+
+def checked_text(what: str, value: object) -> str:
+    """The text.
+
+    Raises:
+        LoggedValueRefused: it is none, or half a character.
+    """
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise LoggedValueRefused(what, value, "a text")
+    return value
+
+
+def _plain(value: object) -> object:
+    """A value as Python has it: scalars of NumPy and of frameworks give theirs by `item()`, paths are texts."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool | int | float | str) and type(value).__module__ != "builtins":
+        return value.value if hasattr(value, "value") else _builtin(value)
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        return item()
+    return value
+
+
+def _builtin(value: object) -> object:
+    for type_ in (int, float, str):
+        if isinstance(value, type_):
+            return type_(value)
+    return value
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_unicode(text: str) -> bool:
+    return text.isascii() or text.encode(errors="ignore").decode() == text
+
+
+def _jsonable(value: object) -> Any:
+    plain = _plain(value)
+    if plain is not value:
+        return plain
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    tolist = getattr(value, "tolist", None)
+    return tolist() if callable(tolist) else str(value)

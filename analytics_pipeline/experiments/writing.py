@@ -1,0 +1,35 @@
+"""The way from logged rows to the tables, without importing any of what it takes before it is gone.
+
+Belongs here: where the lakehouse lies, the late import. Does not: the tables (`tables`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from analytics_pipeline.experiments.rows import Row
+
+
+def lakehouse(root: str | Path | None) -> Path:
+    """The folder of a lakehouse, absolute: a later change of the working directory does not move it.
+
+    Raises:
+        SettingsError: no root is given, and the home cannot be found.
+    """
+    if root is not None:
+        return Path(root).expanduser().resolve()
+    from analytics_pipeline.settings import find_home  # noqa: PLC0415 - imports pydantic, as long as all the rest
+
+    return find_home().experiments
+
+
+def append_rows(root: str | Path | None, rows: Mapping[str, Sequence[Row]]) -> None:
+    """Append rows by table, all or none.
+
+    Raises:
+        StoreError: see `AppendTables.append`.
+    """
+    from analytics_pipeline.experiments.tables import append  # noqa: PLC0415 - imports Arrow, Polars and DuckDB
+
+    append(lakehouse(root), rows)

@@ -1,0 +1,262 @@
+"""Logging, as a training script sees it."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import threading
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analytics_pipeline.errors import ConfigKeyRefused, LoggedValueRefused, NameRefused
+from analytics_pipeline.experiments import (
+    MetricsBuffer,
+    leaderboard,
+    log_artifact,
+    log_config,
+    log_dataset,
+    log_metrics,
+    log_run,
+    metric_trend,
+)
+from analytics_pipeline.experiments.rows import Clock
+from analytics_pipeline_tests.experiments.scenario import rows
+
+HEAVY = ("polars", "pyarrow", "duckdb", "dagster", "pydantic", "numpy")
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(root.glob("*/*.parquet"))
+
+
+def test_importing_it_brings_in_nothing_that_takes_time() -> None:
+    """A training script that logs nothing must not pay for Polars, Arrow, DuckDB or Dagster."""
+    code = f"import sys, analytics_pipeline.experiments; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_logging_brings_no_dagster(root: Path) -> None:
+    code = (
+        "import sys, analytics_pipeline.experiments as e; e.log_run('r', {'lr': 1}, root=sys.argv[1]); "
+        "e.leaderboard(root=sys.argv[1]); print('dagster' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.strip() == "False"
+
+
+def test_a_call_appends_one_file_to_each_table_and_changes_none(root: Path) -> None:
+    log_run("r", {"lr": 0.1}, root=root)
+    before = {path: path.read_bytes() for path in files(root)}
+    log_metrics("r", 1, {"val_f1": 0.5, "val_loss": 0.4}, root=root)
+
+    assert [path.parent.name for path in before] == ["configs", "runs"]
+    assert len(files(root)) == 3
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_run_logged_three_times_is_one_row_with_its_latest_status(root: Path) -> None:
+    for status in ("running", "done", "done"):
+        log_run("r", {"lr": 0.1}, status, root=root)
+
+    assert rows(root / "analytics.duckdb", "SELECT run_id, status FROM runs") == [("r", "done")]
+    assert leaderboard(root=root).rows() == [("r", "done", 0.1, None, None, None)]
+
+
+def test_a_value_logged_again_counts_instead_of_the_former_one(root: Path) -> None:
+    log_metrics("r", 1, {"val_f1": 0.9}, root=root)
+    log_metrics("r", 1, {"val_f1": 0.5}, root=root)
+
+    assert metric_trend("r", root=root).rows() == [(1, "val_f1", 0.5)]
+
+
+def test_a_config_is_kept_where_the_last_call_gave_none(root: Path) -> None:
+    log_run("r", {"lr": 0.1}, root=root)
+    log_run("r", {}, "done", root=root)
+
+    assert leaderboard(root=root).rows() == [("r", "done", 0.1, None, None, None)]
+
+
+def test_a_config_logged_anew_replaces_the_former_one_as_a_whole(root: Path) -> None:
+    log_config("r", {"lr": 0.1, "dropout": 0.5}, root=root)
+    log_config("r", {"lr": 0.2}, root=root)
+
+    assert rows(root / "analytics.duckdb", "SELECT run_id, lr, dropout FROM configs") == [("r", 0.2, None)]
+
+
+def test_integers_stay_integers_when_rows_have_different_keys(root: Path) -> None:
+    log_run("a", {"hidden_dim": 64}, root=root)
+    log_run("b", {"layers": 3}, root=root)
+
+    found = rows(root / "analytics.duckdb", "SELECT hidden_dim, layers, typeof(hidden_dim) FROM configs ORDER BY 1")
+    assert found == [(64, None, "BIGINT"), (None, 3, "BIGINT")]
+
+
+def test_scalars_of_numpy_enums_and_paths_are_what_they_stand_for(root: Path) -> None:
+    class Optimizer(StrEnum):
+        ADAM = "adam"
+
+    config = {
+        "lr": np.float32(0.5),
+        "layers": np.int64(3),
+        "fast": np.bool_(1),
+        "opt": Optimizer.ADAM,
+        "at": Path("x"),
+    }
+    log_config("r", config, root=root)
+
+    assert rows(root / "analytics.duckdb", 'SELECT lr, layers, fast, opt, "at" FROM configs') == [
+        (0.5, 3, True, "adam", "x")
+    ]
+
+
+def test_what_is_no_scalar_is_json_in_configs_and_not_in_runs(root: Path) -> None:
+    log_run("r", {"betas": (0.9, 0.99), "net": {"layers": {3, 1}}, "lr": 1}, root=root)
+    found = rows(root / "analytics.duckdb", "SELECT betas, net FROM configs")[0]
+
+    assert [json.loads(text) for text in found] == [[0.9, 0.99], {"layers": [1, 3]}]
+    described = rows(root / "analytics.duckdb", "DESCRIBE runs")
+    assert [row[0] for row in described] == ["run_id", "status", "logged_at", "experiment_id", "fields", "lr"]
+
+
+def test_more_about_a_run_is_kept_with_it(root: Path) -> None:
+    log_run("r", {}, experiment_id="sweep", fields={"confusion": "file:///x", "n": 3}, root=root)
+    experiment, fields = rows(root / "analytics.duckdb", "SELECT experiment_id, fields FROM runs")[0]
+
+    assert experiment == "sweep"
+    assert json.loads(fields) == {"confusion": "file:///x", "n": 3}
+
+
+def test_datasets_and_artifacts_count_as_logged_last(root: Path) -> None:
+    log_dataset("d", "digits", 1797, "data/digits", root=root)
+    log_dataset("d", "digits", 1800, "data/digits", root=root)
+    log_artifact("r", "model.npz", "model", 10, root=root)
+    log_artifact("r", "model.npz", "model", 12, root=root)
+
+    database = root / "analytics.duckdb"
+    assert rows(database, "SELECT * EXCLUDE (logged_at) FROM datasets") == [("d", "digits", 1800, "data/digits")]
+    assert rows(database, "SELECT * EXCLUDE (logged_at) FROM artifacts") == [("r", "model.npz", "model", 12)]
+
+
+def test_nan_and_infinity_are_values(root: Path) -> None:
+    log_metrics("r", 1, {"a": math.nan, "b": math.inf, "c": 10**400}, root=root)
+
+    values = metric_trend("r", root=root)["value"].to_list()
+    assert math.isnan(values[0])
+    assert values[1:] == [math.inf, math.inf]
+
+
+@pytest.mark.parametrize("key", ["run_id", "status", "logged_at", "Run_ID", "fields", "experiment_id", "", 3])
+def test_a_key_that_is_a_column_of_the_table_is_refused_by_name(root: Path, key: str) -> None:
+    with pytest.raises(ConfigKeyRefused, match=repr(key)):
+        log_run("r", {"lr": 1, key: 2}, root=root)
+
+    assert not files(root)
+
+
+def test_keys_that_sql_cannot_tell_apart_are_refused(root: Path) -> None:
+    with pytest.raises(ConfigKeyRefused, match="'LR'"):
+        log_run("r", {"lr": 1, "LR": 2}, root=root)
+    log_run("r", {"lr": 1}, root=root)
+    with pytest.raises(NameRefused, match="LR"):
+        log_run("s", {"LR": 1}, root=root)
+
+
+@pytest.mark.parametrize(
+    ("run_id", "epoch", "value"),
+    [
+        ("", 1, 0.5),
+        (None, 1, 0.5),
+        ("r", 1.5, 0.5),
+        ("r", True, 0.5),
+        ("r", 1, "0.5"),
+        ("r", 1, None),
+        ("\ud800", 1, 0.5),
+    ],
+)
+def test_what_cannot_be_a_metric_is_refused_and_nothing_logged(
+    root: Path, run_id: str, epoch: int, value: float
+) -> None:
+    with pytest.raises(LoggedValueRefused, match="Nothing was logged"):
+        log_metrics(run_id, epoch, {"val_f1": value}, root=root)
+
+    assert not files(root)
+
+
+def test_no_metrics_are_no_file(root: Path) -> None:
+    log_metrics("r", 1, {}, root=root)
+
+    assert not files(root)
+
+
+def test_moments_go_up_within_a_process_whatever_the_clock_does() -> None:
+    clock, taken = Clock(), list[int]()
+
+    def take() -> None:
+        taken.extend(clock.take(1) for _ in range(1000))
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(taken)) == 4000
+    assert clock.take(10) + 10 <= clock.take(1)
+
+
+def test_a_relative_root_stays_where_it_was_when_the_working_directory_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with MetricsBuffer("r", root="lake") as log:
+        log(1, {"a": 1.0})
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert rows(tmp_path / "lake" / "analytics.duckdb", "SELECT run_id, epoch, value FROM metrics") == [("r", 1, 1.0)]
+
+
+def test_without_a_root_it_is_the_one_of_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
+    log_run("r", {})
+
+    assert leaderboard()["run_id"].to_list() == ["r"]
+    assert (tmp_path / "home" / "store" / "experiments" / "analytics.duckdb").exists()
+
+
+def test_a_buffer_writes_when_it_is_full_and_in_the_end(root: Path) -> None:
+    with MetricsBuffer("r", rows=4, seconds=3600, root=root) as log:
+        log(1, {"a": 1, "b": 2})
+        assert not files(root)
+        log(2, {"a": 1, "b": 2})
+        assert len(files(root)) == 1
+        log(3, {"a": 1, "b": 2})
+
+    assert len(files(root)) == 2
+    assert metric_trend("r", root=root).height == 6
+
+
+def test_a_buffer_writes_when_its_oldest_row_is_too_old(root: Path) -> None:
+    with MetricsBuffer("r", seconds=0, root=root) as log:
+        log(1, {"a": 1})
+        assert len(files(root)) == 1
+
+
+def test_a_loop_that_fails_keeps_its_metrics_and_its_error(root: Path) -> None:
+    def train() -> None:
+        with MetricsBuffer("r", root=root) as log:
+            log(1, {"a": 1})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train()
+    assert metric_trend("r", root=root).height == 1
