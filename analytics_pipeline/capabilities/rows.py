@@ -6,7 +6,7 @@ Belongs here: the Arrow type of each field, what a value becomes. Does not: chec
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -30,6 +30,10 @@ _ARROW: Mapping[type, pa.DataType] = {
 }
 
 
+_AT_ONCE = 20_000
+"""Records."""
+
+
 def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
     """Records as rows of their tables; the store's own come first, so that no payload is ever seen without them.
 
@@ -47,21 +51,31 @@ def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
 
 
 def _table(name: str, records: Sequence[Record]) -> pa.Table:
-    rows = [record.model_dump(mode="python") for record in records]
-    fields = _fields(name, records, rows)
-    for row in rows:
-        if not isinstance(uid := row.get("run_uid"), str) or not uid:
-            raise RunRefused(str(uid or ""), f"of a record for {name} is missing, empty or no text")
-    return pa.table({field: _column(name, field, kind, rows) for field, kind in fields.items()})
-
-
-def _fields(table: str, records: Sequence[Record], rows: Sequence[Mapping[str, Any]]) -> Mapping[str, type]:
-    """Each field's scalar type: by the classes where these say it, else by the values, if there are any."""
     found: dict[str, set[type]] = {}
     for kind in dict.fromkeys(type(record) for record in records):
         for field, scalar in _declared(kind).items():
             found.setdefault(field, set()).add(scalar)
-    declared = set(found)
+    declared = frozenset(found)
+    parts = [_part(name, records[at : at + _AT_ONCE], declared, found) for at in range(0, len(records), _AT_ONCE)]
+    return pa.concat_tables(parts, promote_options="default")
+
+
+def _part(
+    name: str, records: Sequence[Record], declared: frozenset[str], found: MutableMapping[str, set[type]]
+) -> pa.Table:
+    """Some of a table's rows: as dictionaries, all of them would take far more memory than as columns."""
+    rows = [record.model_dump(mode="python") for record in records]
+    for row in rows:
+        if not isinstance(uid := row.get("run_uid"), str) or not uid:
+            raise RunRefused(str(uid or ""), f"of a record for {name} is missing, empty or no text")
+    fields = _fields(name, rows, declared, found)
+    return pa.table({field: _column(name, field, kind, rows) for field, kind in fields.items()})
+
+
+def _fields(
+    table: str, rows: Sequence[Mapping[str, Any]], declared: frozenset[str], found: MutableMapping[str, set[type]]
+) -> Mapping[str, type]:
+    """Each field's scalar type: by the classes where these say it, else by the values, if there are any."""
     for row in rows:
         for field, value in row.items():
             if field not in declared and value is not None:
@@ -69,7 +83,7 @@ def _fields(table: str, records: Sequence[Record], rows: Sequence[Mapping[str, A
     for field, kinds in found.items():
         if len(kinds) > 1:
             raise RecordsDisagree(table, field, (kind.__name__ for kind in kinds))
-    return {field: kinds.pop() for field, kinds in found.items()}
+    return {field: next(iter(kinds)) for field, kinds in found.items()}
 
 
 def _declared(kind: type) -> Mapping[str, type]:
