@@ -111,8 +111,8 @@ def test_a_call_whose_drafts_a_power_cut_took_is_forgotten_whole(tmp_path: Path)
 
 
 def kill_writers(root: Path, writers: int, runs: int, kills: int, seed: int) -> None:
-    """Let processes write the same runs, kill some of them at random times, each replaced by another, until all ends."""
-    chance = random.Random(seed)
+    """Let processes write the same runs, kill some at random times, each replaced by another, until all end."""
+    chance = random.Random(seed)  # noqa: S311 — times of deaths, no secrets
     processes = [start(write_runs, root, runs, seed + number) for number in range(writers)]
     for number in range(kills):
         time.sleep(chance.uniform(0.05, 0.6))

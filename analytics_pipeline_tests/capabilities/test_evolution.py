@@ -59,7 +59,8 @@ def test_versions_that_alternate_are_one_table(store: AnalyticsStore) -> None:
 @pytest.mark.parametrize("kind", [str, float, bool, bytes])
 def test_a_changed_type_is_refused_by_name_and_nothing_is_written(store: AnalyticsStore, kind: type) -> None:
     """Also a wider one: the rows that are there have the other type, in files that never change."""
-    changed = type("Changed", (BaseRecord,), {"__annotations__": {"a": kind, "z": int}}, table_name="evolving")
+    fields = {"__annotations__": {"a": kind, "z": int}}
+    changed: type[BaseRecord] = type("Changed", (BaseRecord,), fields, table_name="evolving")
     store.write([of(VERSIONS[0], "first")])
     with pytest.raises(ColumnTypeChanged) as refused:
         store.write([Run("second", [changed.model_validate({"run_uid": "second", "a": kind(), "z": 1})])])

@@ -1,3 +1,4 @@
+# ruff: noqa: N802 — each rule has the number of its finding
 """What was found in the peer and must not happen here: one rule for each finding."""
 
 from __future__ import annotations
@@ -224,7 +225,7 @@ def test_C9_a_duplicate_write_writes_no_file(backend: ParquetBackend) -> None:
 def test_C10_numbers_that_are_none_are_null(store: AnalyticsStore) -> None:
     """There, one infinite ratio made every average infinite."""
     store.backend.write(
-        [example(uid, score=score) for uid, score in zip("abcd", (1.0, float("inf"), float("nan"), 3.0))]
+        [example(uid, score=score) for uid, score in zip("abcd", (1.0, float("inf"), float("nan"), 3.0), strict=True)]
     )
     assert store.query_sql("SELECT avg(score), max(score), count(score), count(*) FROM example").rows() == [
         (2.0, 3.0, 2, 4)

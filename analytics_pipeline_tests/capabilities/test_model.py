@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend, Record
 from analytics_pipeline.store import Store, create_store
-from analytics_pipeline_tests.capabilities.scenario import Run, WiderRecord, example
+from analytics_pipeline_tests.capabilities.scenario import ExampleRecord, Run, WiderRecord
 
 UIDS = st.sampled_from([f"run-{number}" for number in range(8)])
 WHO = st.sampled_from([0, 1])
@@ -49,11 +49,8 @@ class StoreOfRuns(RuleBasedStateMachine):
     def write(self, who: int, uids: list[str], *, wider: bool) -> None:
         """Runs, some of them twice in the call, some of them known."""
         self.score += 1
-        kind = WiderRecord if wider else example
-        records: list[Record] = [
-            kind(run_uid=uid, dataset_id="d", score=self.score, sample_count=1) if wider else example(uid, "d", self.score)  # type: ignore[operator]
-            for uid in uids
-        ]
+        kind = WiderRecord if wider else ExampleRecord
+        records: list[Record] = [kind(run_uid=uid, dataset_id="d", score=self.score, sample_count=1) for uid in uids]
         new = [uid for uid in uids if uid not in self.known()]
         store = AnalyticsStore(self.backends[who])
         receipt = store.write_with_receipt([Run(uid, [one]) for uid, one in zip(uids, records, strict=True)])

@@ -20,13 +20,19 @@ from analytics_pipeline_tests.capabilities.scenario import Run, example
 QUERIES = {
     "all": ("SELECT * FROM dataeval_cleaning", 2),
     "fields": (
-        "SELECT dataset_id, exact_duplicate_count, exact_duplicate_ratio, image_outlier_count, image_outlier_ratio, "
-        "mean_brightness FROM dataeval_cleaning",
+        """
+        SELECT dataset_id, exact_duplicate_count, exact_duplicate_ratio, image_outlier_count, image_outlier_ratio,
+            mean_brightness
+        FROM dataeval_cleaning
+        """,
         2,
     ),
     "ordered": (
-        "SELECT dataset_id, exact_duplicate_count, image_outlier_count, image_outlier_ratio, mean_brightness "
-        "FROM dataeval_cleaning ORDER BY dataset_id",
+        """
+        SELECT dataset_id, exact_duplicate_count, image_outlier_count, image_outlier_ratio, mean_brightness
+        FROM dataeval_cleaning
+        ORDER BY dataset_id
+        """,
         2,
     ),
     "runs": ("SELECT run_uid, capability_table, entity_type, entity_id FROM runs ORDER BY entity_id", 11),
@@ -35,7 +41,10 @@ QUERIES = {
         5,
     ),
     "example": ("SELECT dataset_id, score, notes FROM example ORDER BY score DESC", 1),
-    "aggregate": ("SELECT dataset_id, COUNT(*) AS run_count, AVG(score) AS avg_score FROM example GROUP BY dataset_id", 1),
+    "aggregate": (
+        "SELECT dataset_id, COUNT(*) AS run_count, AVG(score) AS avg_score FROM example GROUP BY dataset_id",
+        1,
+    ),
     "quality and accuracy": (
         """
         SELECT
@@ -153,21 +162,27 @@ def test_queries_give_frames_that_polars_goes_on_with(filled: AnalyticsStore) ->
     assert filled.query_sql("SELECT * FROM example WHERE dataset_id = 'cifar10'").select("score").describe().height == 9
 
 
+def rows_of(sql: str) -> list[tuple[object, ...]]:
+    """What DuckDB says by itself."""
+    with duckdb.connect() as connection:
+        return connection.execute(sql).fetchall()
+
+
 def test_the_queries_of_other_tools_run_over_the_folder(tmp_path: Path) -> None:
     """The seed's examples for any SQL client."""
     root = tmp_path / "analytics_store"
     fill(AnalyticsStore(ParquetBackend(root)))
-    joined = duckdb.sql(
+    joined = rows_of(
         f"""
         SELECT d.dataset_id, d.exact_duplicate_ratio, m.output_value
         FROM read_parquet('{root}/dataeval_cleaning/*.parquet') d
         JOIN read_parquet('{root}/maite_evaluation/*.parquet') m ON d.dataset_id = m.dataset_id
         WHERE m.output_key = 'accuracy'
         """
-    ).fetchall()
+    )
     assert joined == [("cifar10", 0.5, 0.5)] * 2
-    ordered = duckdb.sql(
+    ordered = rows_of(
         "SELECT dataset_id, exact_duplicate_ratio, image_outlier_ratio "
         f"FROM read_parquet('{root}/dataeval_cleaning/*.parquet') ORDER BY image_outlier_ratio DESC"
-    ).fetchall()
+    )
     assert len(ordered) == 2
