@@ -17,6 +17,12 @@ class ObjectUnsupported(ObjectsError, TypeError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} {reason}. Nothing was written.")
+        self.path = path
+        self.reason = reason
+
+    def within(self, parent: str) -> ObjectUnsupported:
+        """The same of an object that is itself a part of another one."""
+        return ObjectUnsupported(f"{parent}{self.path.removeprefix('$')}", self.reason)
 
 
 class ObjectTooLarge(ObjectsError, ValueError):

@@ -1,0 +1,155 @@
+"""The index of an experiment: which runs it has, their fields, and the URLs of its objects.
+
+Belongs here: its format, and the order of writes that keeps one version whole. Does not: what a run is (`experiment`).
+
+It is a container like any object, at `{id}/index`, and is replaced by one rename (or one upload). Fields are held as
+`{"value": …}`, or `{"url": …}` for a DataStore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from analytics_pipeline.errors import ObjectNotFound, ObjectRefused, ObjectUnsupported
+from analytics_pipeline.objects.base import Base
+from analytics_pipeline.objects.container import Encoded, read_container
+from analytics_pipeline.objects.datastore import DataStore
+from analytics_pipeline.objects.mapping import AttributeMapping
+from analytics_pipeline.objects.names import INDEX, new_object_name, object_path
+from analytics_pipeline.objects.serialization import decode, encode
+
+_VERSION = 1
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run as it is stored."""
+
+    id_run: str
+    fields: AttributeMapping
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An experiment that can be stored: all of it was encoded.
+
+    Args:
+        objects: by the name that each one will have.
+        rows: of the index, with the names of objects where their URLs will be.
+    """
+
+    objects: dict[str, Encoded]
+    rows: Sequence[tuple[str, dict[str, tuple[str, Any]]]]
+
+
+def prepare(rows: Sequence[Row]) -> Prepared:
+    """Encode all objects, and what else the index will hold.
+
+    Raises:
+        ObjectUnsupported: names the path of what cannot be stored.
+    """
+    objects: dict[str, Encoded] = {}
+    prepared = []
+    for at, row in enumerate(rows):
+        fields: dict[str, tuple[str, Any]] = {}
+        for field, value in row.fields.items():
+            try:
+                if isinstance(value, DataStore):
+                    name = new_object_name()
+                    objects[name] = encode(dict(value))
+                    fields[field] = ("url", name)
+                else:
+                    encode(value)
+                    fields[field] = ("value", value)
+            except ObjectUnsupported as error:
+                raise error.within(f"runs[{at}].fields.{field}") from None
+        prepared.append((row.id_run, fields))
+    return Prepared(objects, prepared)
+
+
+def write(prepared: Prepared, id_experiment: str, base: Base) -> None:
+    """Write the objects, then switch the index to them. Where that fails, the objects are removed again.
+
+    Raises:
+        ObjectUnwritable: the former index, and what it names, is unchanged.
+    """
+    paths = {name: f"{id_experiment}/{name}" for name in prepared.objects}
+    try:
+        for name, encoded in prepared.objects.items():
+            base.write(paths[name], encoded)
+        runs = [
+            {
+                "id_run": id_run,
+                "fields": {
+                    field: {kind: f"{base.url}{paths[value]}" if kind == "url" else value}
+                    for field, (kind, value) in fields.items()
+                },
+            }
+            for id_run, fields in prepared.rows
+        ]
+        base.write(f"{id_experiment}/{INDEX}", encode({"version": _VERSION, "runs": runs}))
+    except Exception:
+        switched = set(read_urls(id_experiment, base) or ())  # the disk may refuse after the rename, too
+        for path in set(paths.values()) - switched:
+            base.remove(path)
+        raise
+
+
+def read(id_experiment: str, base: Base) -> Sequence[Row] | None:
+    """The runs with all their fields; None where the experiment is not stored.
+
+    Raises:
+        ObjectDamaged, ObjectRefused, ObjectNotFound: the index, or an object that it names, cannot be loaded.
+    """
+    for _ in range(_TRIES):
+        runs = _runs(id_experiment, base)
+        if runs is None:
+            return None
+        try:
+            return [_row(run, base) for run in runs]
+        except ObjectNotFound as error:  # it was replaced in the meantime, or it is really gone
+            gone = error
+            if _runs(id_experiment, base) == runs:
+                break
+    raise gone
+
+
+def read_urls(id_experiment: str, base: Base) -> Sequence[str] | None:
+    """The paths of the objects that the index names; None where there is no index.
+
+    Raises:
+        ObjectDamaged, ObjectRefused: the index cannot be read.
+    """
+    runs = _runs(id_experiment, base)
+    if runs is None:
+        return None
+    fields = [field for run in runs for field in run["fields"].values()]
+    return [object_path(field["url"], base.url) for field in fields if "url" in field]
+
+
+def remove(id_experiment: str, base: Base) -> None:
+    """Remove the index: from now on the experiment is not stored, and its objects are nobody's."""
+    base.remove(f"{id_experiment}/{INDEX}")
+
+
+def _runs(id_experiment: str, base: Base) -> list[Any] | None:
+    where = f"The index of experiment {id_experiment}"
+    try:
+        with base.opened(f"{id_experiment}/{INDEX}") as (source, size):
+            contents = read_container(source, size, where)
+    except ObjectNotFound:
+        return None
+    index = decode(contents, where)
+    if not isinstance(index, dict) or index.get("version") != _VERSION or not isinstance(index.get("runs"), list):
+        raise ObjectRefused(where, "is of another kind")
+    return list(index["runs"])
+
+
+def _row(run: Any, base: Base) -> Row:
+    fields = AttributeMapping()
+    for name, field in run["fields"].items():
+        fields[name] = DataStore.from_url(field["url"], base) if "url" in field else field["value"]
+    return Row(run["id_run"], fields)

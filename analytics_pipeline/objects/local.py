@@ -1,0 +1,235 @@
+"""A base in a folder. Nothing outside of it is ever touched: no link below it is followed, whenever it was put there.
+
+Belongs here: opening folders one by one without following links, temporary files, fsync, renames, locks.
+Does not: what is in a file (`container`), or which names may be (`names`).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import io
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from analytics_pipeline.errors import ObjectNotFound, ObjectsBaseRefused, ObjectUnwritable, PrefixRefused
+from analytics_pipeline.objects.base import Durability, Entry
+from analytics_pipeline.objects.container import Encoded, Source
+
+STAGING = ".staging"
+"""Files on their way in and folders on their way out; no prefix begins with a dot."""
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BUFFER = 64 * 1024
+
+
+class LocalBase:
+    """A base in a folder, which is made with the first write.
+
+    Args:
+        root: the folder; may be a link itself.
+        durability: when a write counts as done.
+
+    Raises:
+        ObjectsBaseRefused: a file is there.
+    """
+
+    url = "file:///"
+    has_locks = True
+
+    def __init__(self, root: Path, durability: Durability = Durability.DISK) -> None:
+        self.root = root.absolute()
+        self._durable = durability is Durability.DISK
+        if self.root.exists() and not self.root.is_dir():
+            raise ObjectsBaseRefused(str(root), "it is a file")
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def write(self, path: str, encoded: Encoded) -> None:
+        """See `Base.write`."""
+        prefix, _, name = path.rpartition("/")
+        try:
+            with self._folder(prefix, create=True) as folder, self._folder(STAGING, create=True) as staging:
+                self._write(encoded, name, folder, staging)
+        except OSError as error:
+            if isinstance(error, ObjectUnwritable | ObjectNotFound):
+                raise
+            raise ObjectUnwritable(str(self), f"{error.strerror}") from error
+
+    def _write(self, encoded: Encoded, name: str, folder: int, staging: int) -> None:
+        temporary, descriptor = _new_file(staging)
+        try:
+            with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
+                for piece in encoded.pieces():
+                    file.write(piece)
+                file.flush()
+                self._sync(descriptor)
+                os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=staging)
+            raise
+        self._sync(folder)
+
+    @contextmanager
+    def opened(self, path: str) -> Iterator[tuple[Source, int]]:
+        """See `Base.opened`."""
+        prefix, _, name = path.rpartition("/")
+        try:
+            with self._folder(prefix) as folder:
+                descriptor = os.open(name, _FILE, dir_fd=folder)
+        except FileNotFoundError:
+            raise ObjectNotFound(f"{self.url}{path}", str(self)) from None
+        except OSError as error:
+            raise self._refused(path, error) from None
+        with io.BufferedReader(io.FileIO(descriptor, "rb"), _BUFFER) as file:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise PrefixRefused(path, "is no file")
+            yield file, facts.st_size
+
+    def entries(self, prefix: str) -> Sequence[Entry]:
+        """See `Base.entries`."""
+        try:
+            with self._folder(prefix) as folder, os.scandir(folder) as found:
+                return [
+                    Entry(item.name, None if item.is_dir(follow_symlinks=False) else _modified(item))
+                    for item in found
+                    if not item.name.startswith(".")
+                ]
+        except FileNotFoundError:
+            return []
+
+    def remove(self, path: str) -> None:
+        """See `Base.remove`."""
+        prefix, _, name = path.rpartition("/")
+        with suppress(FileNotFoundError), self._folder(prefix) as folder:
+            os.unlink(name, dir_fd=folder)
+            self._sync(folder)
+
+    def remove_all(self, prefix: str) -> int:
+        """See `Base.remove_all`. It goes out of sight at once, by one rename."""
+        parent, _, name = prefix.rpartition("/")
+        try:
+            with self._folder(parent) as folder:
+                facts = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if not stat.S_ISDIR(facts.st_mode):
+                    if not stat.S_ISREG(facts.st_mode):
+                        raise PrefixRefused(prefix, "is a link")
+                    os.unlink(name, dir_fd=folder)
+                    return 1
+                gone = f"deleted-{uuid.uuid4().hex}"
+                with self._folder(STAGING, create=True) as staging:
+                    os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=staging)
+                    self._sync(folder)
+                    return _remove_folder(gone, staging)
+        except FileNotFoundError:
+            return 0
+
+    @contextmanager
+    def exclusive(self, prefix: str) -> Iterator[None]:
+        """Hold the lock on a prefix's folder; a killed holder holds it no longer."""
+        while True:
+            with self._folder(prefix, create=True) as folder:
+                fcntl.flock(folder, fcntl.LOCK_EX)
+                if self._is_still(prefix, folder):
+                    yield
+                    return
+
+    def clear_staging(self) -> int:
+        """See `Base.clear_staging`. A living writer holds a lock on its file."""
+        count = 0
+        with suppress(FileNotFoundError), self._folder(STAGING) as staging:
+            for name in os.listdir(staging):  # noqa: PTH208 - by descriptor
+                facts = os.stat(name, dir_fd=staging, follow_symlinks=False)
+                if stat.S_ISDIR(facts.st_mode):
+                    count += _remove_folder(name, staging)
+                else:
+                    count += _remove_if_dead(name, staging)
+        return count
+
+    def _is_still(self, prefix: str, folder: int) -> bool:
+        try:
+            with self._folder(prefix) as found:
+                return os.path.samestat(os.fstat(found), os.fstat(folder))
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def _folder(self, prefix: str, *, create: bool = False) -> Iterator[int]:
+        """The descriptor of a folder, reached part by part: a link on the way is refused, not followed."""
+        if create:
+            self.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
+        try:
+            for part in prefix.split("/") if prefix else ():
+                if create:
+                    self._make_folder(part, descriptor)
+                try:
+                    below = os.open(part, _FOLDER, dir_fd=descriptor)
+                except OSError as error:
+                    raise self._refused(prefix, error) from None
+                os.close(descriptor)
+                descriptor = below
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _make_folder(self, name: str, parent: int) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=parent)
+            self._sync(parent)
+
+    def _refused(self, prefix: str, error: OSError) -> OSError | PrefixRefused:
+        if error.errno in {errno.ELOOP, errno.ENOTDIR}:
+            return PrefixRefused(prefix, f"leads over a link or a file in {self}, which is not followed")
+        return error
+
+    def _sync(self, descriptor: int) -> None:
+        if self._durable:
+            os.fsync(descriptor)
+
+
+def _new_file(staging: int) -> tuple[str, int]:
+    """A new file with a lock on it, which tells a living writer from a dead one."""
+    while True:
+        name = uuid.uuid4().hex
+        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=staging)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return name, descriptor
+        os.close(descriptor)  # the sweeper took it between the two calls
+
+
+def _remove_if_dead(name: str, staging: int) -> int:
+    try:
+        descriptor = os.open(name, _FILE, dir_fd=staging)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=staging)
+    except (BlockingIOError, FileNotFoundError):
+        return 0
+    finally:
+        os.close(descriptor)
+    return 1
+
+
+def _remove_folder(name: str, parent: int) -> int:
+    count = sum(len(files) for _, _, files, _ in os.fwalk(name, dir_fd=parent, follow_symlinks=False))
+    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+    return count
+
+
+def _modified(item: os.DirEntry[str]) -> datetime:
+    return datetime.fromtimestamp(item.stat(follow_symlinks=False).st_mtime, UTC)
