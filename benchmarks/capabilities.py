@@ -102,6 +102,7 @@ def main() -> None:
             ours, theirs, taken_up[size] = filled(Path(folder), size)
             both = {"ours": ours, "theirs": theirs}
             found[size] = measured(both if size in given.sizes else {"ours": ours}, size)
+        print(*rows(size, found[size]), sep="\n", flush=True)
     lines = [
         f"checkmaite 0.6.1 with the same Polars; medians of {REPEATS} processes, in milliseconds; memory in MB",
         "",
