@@ -68,6 +68,11 @@ class Home:
         return self.path / "objects"
 
     @property
+    def exports(self) -> Path:
+        """The leaderboard and trends as JSON, and the page that draws them."""
+        return self.path / "exports"
+
+    @property
     def inbox(self) -> Path:
         """Where run documents are dropped, unless `inbox_of` says otherwise."""
         return self.path / "inbox"

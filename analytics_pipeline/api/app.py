@@ -25,6 +25,8 @@ from analytics_pipeline.settings import ApiSettings
 from analytics_pipeline.sync.spec import SplitSyncSpec
 
 STATIC = Path(__file__).parent / "static"
+VENDOR = Path(__file__).parents[1] / "static"
+"""Libraries of others, for all our pages."""
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +80,7 @@ def _serve_page(app: FastAPI) -> None:
     """The dashboard: files that came with the package."""
     if not (STATIC / "index.html").is_file():
         return
+    app.mount("/static/vendor", StaticFiles(directory=VENDOR), name="vendor")
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @app.get("/", include_in_schema=False)

@@ -83,6 +83,7 @@ def metric_trend(run_id: str, metrics: Sequence[str] | None = None, *, root: str
 def _asked(
     root: str | Path | None, sql: str, params: Sequence[object] | None = None, ranking: Sequence[Best] | None = None
 ) -> pl.DataFrame:
-    from analytics_pipeline.experiments.reading import ask  # noqa: PLC0415 - imports Polars and DuckDB
+    from analytics_pipeline.experiments.reading import frame, opened  # noqa: PLC0415 - imports Polars and DuckDB
 
-    return ask(lakehouse(root), sql, params, ranking)
+    with opened(lakehouse(root), ranking) as connection:
+        return frame(connection, sql, params)

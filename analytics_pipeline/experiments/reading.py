@@ -5,7 +5,8 @@ Belongs here: the connection that has them. Does not: the questions (`queries`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -21,30 +22,35 @@ from analytics_pipeline.store.append.views import moment_sql, with_columns
 from analytics_pipeline.store.schema import identifier
 
 
-def ask(
-    root: Path, sql: str, params: Sequence[object] | None = None, ranking: Sequence[Best] | None = None
-) -> pl.DataFrame:
-    """The rows of a SELECT over the views; all of them of one moment.
+@contextmanager
+def opened(root: Path, ranking: Sequence[Best] | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection that has the views; whatever it is asked, it answers of one moment.
 
     Args:
         root: of the lakehouse.
-        sql: of ours.
-        params: of its placeholders.
         ranking: what the leaderboard ranks by; None for what the lakehouse has.
 
     Raises:
         RankingRefused: no leaderboard can be made of it.
         AppendedFileUnreadable: a table has a damaged file.
-        QueryFailed: DuckDB could not run it.
     """
     chosen = ranking_of(root) if ranking is None else checked_ranking(ranking)
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         _create_views(connection, root, chosen)
-        try:
-            return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
-        except duckdb.Error as error:
-            raise QueryFailed(str(error)) from error
+        yield connection
+
+
+def frame(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object] | None = None) -> pl.DataFrame:
+    """The rows of a SELECT of ours.
+
+    Raises:
+        QueryFailed: DuckDB could not run it.
+    """
+    try:
+        return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+    except duckdb.Error as error:
+        raise QueryFailed(str(error)) from error
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, ranking: Sequence[Best]) -> None:

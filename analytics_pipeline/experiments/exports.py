@@ -1,0 +1,129 @@
+"""Exports: the leaderboard and the best runs' trends as JSON, and a page that draws them.
+
+Belongs here: which rows, strict JSON, files put in place whole. Does not: the page (`page`), the views (`views`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from analytics_pipeline.errors import ExportFailed
+from analytics_pipeline.experiments.page import page
+from analytics_pipeline.experiments.reading import frame, opened
+from analytics_pipeline.experiments.writing import lakehouse
+from analytics_pipeline.settings import find_home
+from analytics_pipeline.store.layout import fsync_path
+
+TREND_METRICS = ("val_f1", "val_loss")
+TOP_RUNS = 5
+_ROWS_OF_THE_PAGE = 1_000
+
+_TRENDS = """\
+SELECT run_id, epoch, metric, value
+FROM metrics
+WHERE list_contains(?::VARCHAR[], run_id) AND list_contains(?::VARCHAR[], metric)
+ORDER BY run_id, epoch, metric"""
+
+Records = list[dict[str, object]]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Args:
+        folder: where.
+        runs: in the leaderboard.
+        points: of the trends.
+    """
+
+    folder: Path
+    runs: int
+    points: int
+
+
+def export(
+    root: str | Path | None = None,
+    folder: str | Path | None = None,
+    *,
+    metrics: Sequence[str] = TREND_METRICS,
+    top: int = TOP_RUNS,
+) -> Exported:
+    """Write `leaderboard.json`, `metric_trends.json` and `index.html`, all of one moment; each is replaced whole.
+
+    Args:
+        root: of the lakehouse; that of this home by default.
+        folder: for the files, made where it is missing; by default `exports` in the home, or beside the root.
+        metrics: of the trends.
+        top: so many of the best runs have trends.
+
+    Raises:
+        ExportFailed: the disk refused a file.
+        StoreError: see `AppendTables.snapshot`.
+    """
+    lake = lakehouse(root)
+    with opened(lake) as connection:
+        board = frame(connection, "SELECT * FROM leaderboard")
+        best = board["run_id"].head(top).to_list()
+        trends = frame(connection, _TRENDS, [best, list(metrics)])
+    target = _folder(root, folder)
+    _write_all(target, _files(board, _records(board), _records(trends)))
+    return Exported(target, board.height, trends.height)
+
+
+def _folder(root: str | Path | None, folder: str | Path | None) -> Path:
+    if folder is not None:
+        return Path(folder).expanduser().resolve()
+    return find_home().exports if root is None else lakehouse(root).with_name("exports")
+
+
+def _files(board: pl.DataFrame, runs: Records, trends: Records) -> Mapping[str, str]:
+    data = {
+        "columns": board.columns,
+        "runs": runs[:_ROWS_OF_THE_PAGE],
+        "total": len(runs),
+        "trends": trends,
+        "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return {"leaderboard.json": _json(runs), "metric_trends.json": _json(trends), "index.html": page(data)}
+
+
+def _records(rows: pl.DataFrame) -> Records:
+    """Rows as JSON knows them: it has neither NaN nor infinity."""
+    return [{name: _finite(value) for name, value in row.items()} for row in rows.iter_rows(named=True)]
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(records: Records) -> str:
+    return json.dumps(records, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
+
+
+def _write_all(folder: Path, files: Mapping[str, str]) -> None:
+    drafts: dict[Path, Path] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            draft = folder / f".{name}.{os.getpid()}-{uuid.uuid4().hex}"
+            drafts[draft] = folder / name
+            draft.write_text(content, encoding="utf-8")
+            fsync_path(draft)
+        for draft, target in drafts.items():
+            draft.replace(target)
+        fsync_path(folder)
+    except OSError as error:
+        raise ExportFailed(str(folder), str(error)) from error
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
