@@ -66,7 +66,7 @@ class SealedSql:
     ) -> None:
         _remove_leavings()
         folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-"))
-        self._remove_folder = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._remove_folder = weakref.finalize(self, _remove_of, os.getpid(), folder)
         self._database = database
         self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
         try:
@@ -123,6 +123,11 @@ class SealedSql:
             with _time_limit(cursor, timeout):
                 table = _run(cursor, query, params, max_rows)
         return _data_frame(table)
+
+
+def _remove_of(process: int, folder: Path) -> None:
+    if os.getpid() == process:  # a fork ends its finalizers, too
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_leavings() -> None:

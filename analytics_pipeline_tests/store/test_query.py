@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -401,3 +403,24 @@ def test_types_come_back_as_they_were_written(tmp_path: Path) -> None:
     described = dict(store.query("SELECT column_name, column_type FROM (DESCRIBE kinds)").rows())
     assert described == {column.name: column.type for column in store.manifest().tables["kinds"].columns}
     store.close()
+
+
+FORKED = """
+import os, sys, tempfile, pathlib
+from analytics_pipeline.store import open_store
+store = open_store(pathlib.Path(sys.argv[1]))
+store.query("SELECT 1")
+if os.fork() == 0:
+    sys.exit()
+os.wait()
+print(len(list(pathlib.Path(tempfile.gettempdir()).glob(f"analytics-query-{os.getpid()}-*"))))
+"""
+
+
+def test_a_fork_that_ends_leaves_the_folder_of_its_parent(store: Store) -> None:
+    """What a query spilled is in there."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(store.root)], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "1\n"
