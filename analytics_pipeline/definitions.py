@@ -11,6 +11,7 @@ from analytics_pipeline.components.all_datasets import all_datasets
 from analytics_pipeline.components.maintenance import maintenance
 from analytics_pipeline.components.run_documents import run_documents
 from analytics_pipeline.io_managers import CapabilityStoreIOManager
+from analytics_pipeline.objects_io import ObjectStoreIOManager
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 
 
@@ -26,6 +27,7 @@ def _definitions() -> dg.Definitions:
                 "analytics": AnalyticsResource(),
                 "published": PublishedStoreResource(),
                 "capability_store": CapabilityStoreIOManager(),
+                "object_store": ObjectStoreIOManager(),
             },
             # One process a step costs seconds of CPU each; a sync's own threads are what keeps both cores busy.
             executor=dg.in_process_executor,

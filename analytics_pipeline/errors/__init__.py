@@ -67,6 +67,7 @@ from analytics_pipeline.errors.objects import (
     ObjectUnsupported,
     ObjectUnwritable,
     ObjectUrlRefused,
+    PartitionsNotReturned,
     PrefixRefused,
     RunNotInExperiment,
 )
@@ -222,6 +223,7 @@ __all__ = [
     "PartitionRefused",
     "PartitionsDisagree",
     "PartitionsMoved",
+    "PartitionsNotReturned",
     "PrefixRefused",
     "QueryFailed",
     "QueryRefused",

@@ -5,6 +5,8 @@ Belongs here: what `analytics_pipeline.objects` refuses, and damage that it find
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from analytics_pipeline.errors.base import AnalyticsError
 
 
@@ -125,3 +127,13 @@ class RunNotInExperiment(ObjectsError, LookupError):
 
     def __init__(self, experiment: str, run: str) -> None:
         super().__init__(f"Experiment {experiment} has no {run}. Make one: with experiment.run() as run: …")
+
+
+class PartitionsNotReturned(ObjectsError, TypeError):
+    """An asset made several partitions at once, and returned no object for each of them."""
+
+    def __init__(self, asset: str, keys: Iterable[str]) -> None:
+        super().__init__(
+            f"Asset {asset} made the partitions {', '.join(keys)} at once. Nothing was stored: return a mapping of "
+            f"these keys to objects."
+        )

@@ -46,6 +46,7 @@ def decode(contents: Contents, where: str) -> Any:
         AttributeError,
         LookupError,
         MemoryError,
+        OSError,
         RecursionError,
         SyntaxError,
         TypeError,
