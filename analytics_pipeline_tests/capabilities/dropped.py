@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 from analytics_pipeline.capabilities import ParquetBackend
 from analytics_pipeline.capabilities.documents.folder import SETTLE_SECONDS, FolderInbox
 from analytics_pipeline.capabilities.documents.intake import Batch, Intake
+from analytics_pipeline.capabilities.documents.reading import Refusal, read_run
 from analytics_pipeline_tests.capabilities.outputs import MOMENT, RUNS
 
 TABLES = tuple(RUNS)
@@ -148,3 +150,10 @@ def take_up_without_rights(inbox: Path, store: Path) -> None:
     if os.geteuid() == 0:
         os.setuid(65_534)
     take_up(inbox, store)
+
+
+def read_measured(content: bytes) -> tuple[int, float]:
+    """How many problems reading a document tells, and the most memory that it took, in MB."""
+    found = read_run(content)
+    assert isinstance(found, Refusal)
+    return len(found.problems), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,14 @@ from analytics_pipeline.capabilities.documents.document import DOCUMENTS
 from analytics_pipeline.capabilities.documents.reading import ReadRun, Refusal, read_run
 from analytics_pipeline.capabilities.documents.schemas import json_schema
 from analytics_pipeline.capabilities.extraction import CAPABILITIES
+from analytics_pipeline_tests.capabilities import dropped
 from analytics_pipeline_tests.capabilities.dropped import BAD, TABLES, document, text, with_outputs
 from analytics_pipeline_tests.capabilities.outputs import MOMENT, RUNS
 from analytics_pipeline_tests.workplace import REPOSITORY
 
 SCHEMAS = REPOSITORY / "docs" / "schemas"
 PAGE = REPOSITORY / "docs" / "run-documents.md"
+CONTEXT = multiprocessing.get_context("spawn")
 
 
 def refused(content: bytes) -> Refusal:
@@ -170,6 +173,50 @@ def test_deep_nesting_is_refused(bomb: bytes) -> None:
 
     assert found.is_final
     assert "nested deeper" in str(found.problems[0])
+
+
+@pytest.mark.parametrize("depth", [200, 500, *range(900, 1001, 10)])
+def test_no_depth_ends_the_reading_of_other_documents(depth: int) -> None:
+    assert refused(text().replace(b'"ada"', b"[" * depth + b"]" * depth)).is_final
+
+
+WRONG: dict[str, bytes] = {
+    "a list": with_outputs("dataeval_bias", uncovered=[""] * 1_000_000),
+    "a mapping": with_outputs("dataeval_bias", balance={f"{number}": "" for number in range(90_000)}),
+    "mappings in a mapping": with_outputs(
+        "maite_evaluation",
+        metrics={f"{metric}": {"overall": {f"{key}": "" for key in range(1000)}} for metric in range(300)},
+    ),
+    "fields that nobody knows": text(provenance={f"x{number}": "" for number in range(90_000)}),
+    "more fields than any object has": text(**{f"x{number}": "" for number in range(500_000)}),
+    "a key very often": b"{" + b'"a":1,' * 1_000_000 + b'"a":1}',
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_document_that_is_wrong_all_over_is_refused_in_little_memory(what: str) -> None:
+    """A million errors of pydantic took 1.3 GB; the kernel would end the intake, and each one after it."""
+    with CONTEXT.Pool(1) as pool:
+        problems, megabytes = pool.apply(dropped.read_measured, (WRONG[what],))
+
+    assert 1 <= problems <= 100
+    assert megabytes < 700
+
+
+def test_of_a_large_document_the_first_wrong_item_of_each_list_is_told() -> None:
+    content = with_outputs("dataeval_cleaning", images=[{}] * 70_000, classes=["", ""])
+
+    fields = {problem.field.rpartition(".")[0] for problem in refused(content).problems}
+
+    assert fields == {"outputs", "outputs.images[0]"}
+
+
+def test_a_large_document_that_is_right_is_stored() -> None:
+    pixels = [[0.25] * 500] * 500
+    run = accepted(with_outputs("xaitk_explainable", maps=[{"image_index": 0, "pixels": pixels}]))
+
+    (row,) = run.payload
+    assert row.model_dump(mode="python")["mean_saliency"] == 0.25
 
 
 def test_a_text_that_is_no_text_is_refused() -> None:

@@ -7,12 +7,14 @@ Belongs here: JSON and its traps, errors with the path to what they are about. D
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from analytics_pipeline.capabilities.documents.bounded import MOST_PROBLEMS, TooMuchIsWrong, validated_in_bounds
 from analytics_pipeline.capabilities.documents.document import DOCUMENTS, RunDocument, UnknownCapability
 from analytics_pipeline.capabilities.records import RUNS
 from analytics_pipeline.capabilities.rows import tables_of
@@ -22,6 +24,11 @@ from analytics_pipeline.errors import CapabilityError, RunRefused
 
 WHOLE = "(document)"
 """The field of problems that are about no single field."""
+
+LARGE_BYTES = 256 * 1024
+"""From here on only the first wrong item of a list is told."""
+MOST_KEYS = 100_000
+"""Of one object in a document."""
 
 _TOLD = 100
 _SHOWN = 60
@@ -91,14 +98,17 @@ def read_run(content: bytes) -> ReadRun | Refusal:
     """The records of a document, or why there are none."""
     try:
         value = _parsed(content)
+        problems = _repetitions(value)
     except _NotJson as error:
         return Refusal([Problem(WHOLE, str(error))], is_final=error.is_final)
+    except RecursionError:
+        return Refusal([Problem(WHOLE, "is nested deeper than any document")])
     if not isinstance(value, dict):
         return Refusal([Problem(WHOLE, "is not a JSON object", excerpt(value))])
     named = value.get("run_uid")
     run_uid = named[:_LONGEST_REASON] if isinstance(named, str) else None
-    document, problems = _validated(value)
-    problems += _repetitions(value)
+    document, invalid = _validated(value, is_large=len(content) > LARGE_BYTES)
+    problems += invalid
     if document is None or problems:
         return Refusal(problems[:_TOLD], len(problems), run_uid)
     found = _extracted(document)
@@ -118,29 +128,30 @@ def _parsed(content: bytes) -> object:
         raise _NotJson(f"is not UTF-8: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise _NotJson(f"is not JSON: {error.msg}, line {error.lineno}, column {error.colno}") from None
-    except RecursionError:
-        raise _NotJson("is nested deeper than any document", is_final=True) from None
     except ValueError as error:
         raise _NotJson(f"is not JSON that can be read: {error}", is_final=True) from None  # thousands of digits
 
 
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > MOST_KEYS:
+        raise _NotJson(f"has an object of {len(pairs):,} keys; {MOST_KEYS:,} are the most", is_final=True)
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
     repeating = _Repeating(found)
-    keys = [key for key, _ in pairs]
-    repeating.repeated = [key for key in found if keys.count(key) > 1]
+    repeating.repeated = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     return repeating
 
 
-def _validated(value: Mapping[str, object]) -> tuple[RunDocument | None, list[Problem]]:
+def _validated(value: Mapping[str, object], *, is_large: bool) -> tuple[RunDocument | None, list[Problem]]:
     named = value.get("capability")
     kind = DOCUMENTS.get(named, UnknownCapability) if isinstance(named, str) else UnknownCapability
     try:
-        document = kind.model_validate(value)
+        document = validated_in_bounds(kind, value) if is_large else kind.model_validate(value)
     except ValidationError as error:
         return None, [_problem(detail) for detail in error.errors(include_url=False, include_context=False)]
+    except TooMuchIsWrong:
+        return None, [Problem(WHOLE, f"has more than {MOST_PROBLEMS:,} wrong values")]
     assert isinstance(document, RunDocument)
     return document, []
 
