@@ -8,6 +8,7 @@ import dagster as dg
 import analytics_pipeline.defs
 from analytics_pipeline.components import load_datasets
 from analytics_pipeline.components.all_datasets import all_datasets
+from analytics_pipeline.components.experiments import experiments
 from analytics_pipeline.components.maintenance import maintenance
 from analytics_pipeline.components.run_documents import run_documents
 from analytics_pipeline.io_managers import CapabilityStoreIOManager
@@ -21,6 +22,7 @@ def _definitions() -> dg.Definitions:
         loaded,
         all_datasets(loaded),
         maintenance(),
+        experiments(),
         run_documents(),
         dg.Definitions(
             resources={

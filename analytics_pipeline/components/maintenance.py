@@ -62,11 +62,16 @@ def sweep_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) ->
     context.log.info("Removed %d dead stages, %d files past their grace, %d unlisted files.", *counts)
 
 
-@dg.op(description="Copies the small files of capability tables for queries, finishes what killed writers left.")
+@dg.op(description="Copies the small files of append-only tables for queries, finishes what killed writers left.")
 def tend_capabilities(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
     """Compaction and sweep of the append-only tables."""
+    from analytics_pipeline.experiments.tables import tend  # noqa: PLC0415 - as in `resources`
+
     backend = analytics.capabilities()
     with failing_plainly():
+        context.log.info(
+            "Compacted of experiments: %s.", ", ".join(tend(analytics.home().experiments)) or "nothing yet"
+        )
         if not backend.list_tables():
             context.log.info("There are no capability tables yet.")
             return

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import LakehouseNotImported
@@ -96,7 +95,7 @@ def _rows(table: str, file: Path) -> pa.Table:
     if table == "metrics":
         if missing := {"epoch", "metric", "value"} - columns.keys():
             raise ValueError(f"{file.name} lacks {', '.join(sorted(missing))}")
-        columns["value"] = pc.fill_null(columns["value"], float("nan"))  # as which pandas writes NaN
+        columns["value"] = columns["value"].fill_null(float("nan"))  # type: ignore[arg-type] # as which pandas writes NaN
     columns.setdefault("logged_at", _moments(file, found.num_rows))
     return pa.table(columns)
 

@@ -40,6 +40,18 @@ def tables_at(root: Path) -> AppendTables:
     return AppendTables(root, _AlwaysNew(), types=TypeChange.WIDEN, renew=functools.partial(publish_views, root))
 
 
+def tend(root: Path) -> Sequence[str]:
+    """Copy the small files of each table into one for queries, finish what killed writers left; gives the tables.
+
+    Raises:
+        StoreError: see `AppendTables.compact`.
+    """
+    if not root.is_dir():
+        return ()
+    tables_at(root).compact()
+    return tuple(tables_at(root).snapshot())
+
+
 def append(root: Path, rows: Mapping[str, Sequence[Row]]) -> None:
     """Append rows by table, all or none; the files come into sight in the mapping's order.
 
