@@ -26,7 +26,6 @@ from analytics_pipeline.components.sync_events import (
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.checks import verified_in_time
 from analytics_pipeline.sync.spec import SplitSyncSpec
-from analytics_pipeline.sync.status import SyncType
 
 if TYPE_CHECKING:
     from analytics_pipeline.sync.engine import SyncJob
@@ -118,6 +117,8 @@ def _events(spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOut
         with failing_plainly():
             summary = analytics.view_summary(spec)
         yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
+        from analytics_pipeline.sync.status import SyncType  # noqa: PLC0415 - as in `resources`
+
         shown = stored_metadata(spec, outcome.manifest, status)
         if status.sync_type is SyncType.FULL:  # a picture is made of all rows: more than a small refresh costs
             with failing_plainly():
