@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from analytics_pipeline.experiments.rows import (
     Row,
@@ -24,6 +25,15 @@ from analytics_pipeline.experiments.rows import (
     scalars_of,
 )
 from analytics_pipeline.experiments.writing import append_rows
+
+
+@runtime_checkable
+class Storable(Protocol):
+    """What lies outside the tables, such as `objects.DataStore`."""
+
+    def to_url(self) -> str:
+        """Store it; its URL."""
+        ...
 
 
 def log_run(
@@ -42,7 +52,7 @@ def log_run(
         config: hyper-parameters; with none, those that were logged before stay.
         status: such as running, done, failed.
         experiment_id: that the run belongs to.
-        fields: more about the run that JSON can say.
+        fields: more about the run that JSON can say; of a `DataStore` its contents are stored, and the URL is kept.
         root: of the lakehouse; that of this home by default.
 
     Raises:
@@ -56,9 +66,11 @@ def log_run(
         "status": checked_name("status", status),
         "logged_at": moment,
         "experiment_id": None if experiment_id is None else checked_name("experiment_id", experiment_id),
-        "fields": None if fields is None else json_text("fields", dict(fields)),
+        "fields": None,
     }
     tables = {"configs": [_config_row(run_id, columns, moment)]} if columns else {}
+    if fields is not None:
+        run["fields"] = _fields_text(fields)
     append_rows(root, {**tables, "runs": [run | scalars_of(config, columns)]})
 
 
@@ -134,6 +146,14 @@ def log_artifact(
         "logged_at": clock.take(1),
     }
     append_rows(root, {"artifacts": [row]})
+
+
+def _fields_text(fields: Mapping[str, object]) -> str:
+    """The fields as JSON; objects are stored once all else is known to be sound."""
+    plain = {name: value for name, value in fields.items() if not isinstance(value, Storable)}
+    json_text("fields", plain)
+    urls = {name: value.to_url() if isinstance(value, Storable) else value for name, value in fields.items()}
+    return json_text("fields", urls)
 
 
 def _config_row(run_id: str, columns: Row, moment: int) -> Row:

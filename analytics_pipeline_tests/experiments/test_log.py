@@ -25,6 +25,7 @@ from analytics_pipeline.experiments import (
     metric_trend,
 )
 from analytics_pipeline.experiments.rows import Clock
+from analytics_pipeline.objects import DataStore
 from analytics_pipeline_tests.experiments.scenario import rows
 
 HEAVY = ("polars", "pyarrow", "duckdb", "dagster", "pydantic", "numpy")
@@ -133,6 +134,31 @@ def test_more_about_a_run_is_kept_with_it(root: Path) -> None:
 
     assert experiment == "sweep"
     assert json.loads(fields) == {"confusion": "file:///x", "n": 3}
+
+
+def test_an_object_among_the_fields_is_stored_by_itself_and_its_url_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
+    result = DataStore()
+    result.matrix = np.eye(3)
+    log_run("r", {}, fields={"result": result, "n": 3}, root=root)
+    fields = json.loads(rows(root / "analytics.duckdb", "SELECT fields FROM runs")[0][0])
+
+    assert fields["n"] == 3
+    assert np.array_equal(DataStore.from_url(fields["result"]).matrix, np.eye(3))
+
+
+def test_no_object_is_stored_with_a_run_that_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
+    circle: list[object] = []
+    circle.append(circle)
+    with pytest.raises(LoggedValueRefused):
+        log_run("r", {}, fields={"result": DataStore(), "circle": circle}, root=root)
+
+    assert not (tmp_path / "home").exists()
 
 
 def test_datasets_and_artifacts_count_as_logged_last(root: Path) -> None:
