@@ -73,6 +73,8 @@ bench: $(READY) $(PEER_READY) ## measure against psql COPY and other peers, and 
 	@$(BIN)/python benchmarks/api.py
 	@$(BIN)/python benchmarks/human_signals.py
 	@$(BIN)/python benchmarks/capabilities.py
+	@$(BIN)/python benchmarks/experiments.py
+	@$(BIN)/python benchmarks/objects.py
 	@$(BIN)/python benchmarks/imports.py
 
 lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
@@ -81,4 +83,4 @@ lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
 
 clean: ## stop the sample Postgres, remove the environment, the store and all caches
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m analytics_pipeline.sample stop; fi
-	rm -rf $(VENV) $(PEER) .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEER) .venv-mltraq .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -99,7 +99,7 @@ def _digest(text: str) -> str:
 def _by_partition(context: dg.OutputContext, obj: object) -> dict[str | None, object]:
     if not context.has_asset_partitions:
         return {None: obj}
-    keys = list(context.asset_partition_keys)
+    keys = sorted(context.asset_partition_keys)
     if len(keys) == 1:
         return {keys[0]: obj}
     if not isinstance(obj, dict) or set(obj) != set(keys):

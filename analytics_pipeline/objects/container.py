@@ -128,7 +128,7 @@ def read_container(source: Source, size: int, where: str) -> Contents:
         raise ObjectDamaged(where, f"its header names {sum(lengths):,} bytes of data, its {size:,} bytes hold others")
     segments = [reader.take(length) for length in lengths]
     found = reader.digest.digest()
-    if reader.take(DIGEST_BYTES).tobytes() != found:
+    if reader.fill(DIGEST_BYTES).tobytes() != found:
         raise ObjectDamaged(where, "its checksum is that of other bytes")
     return Contents(tree, segments, found.hex())
 
@@ -144,16 +144,18 @@ def _header(reader: _Reader, size: int, where: str) -> tuple[object, Sequence[in
         raise ObjectForeign(where, f"its format is {version}.{zero}, this release reads {VERSION}.0")
     if length > LARGEST_HEADER or _FIXED.size + length + 2 * DIGEST_BYTES > size:
         raise ObjectDamaged(where, f"a header of {length:,} bytes does not fit its {size:,} bytes")
-    header = reader.take(length).tobytes()
-    expected = reader.digest.digest()
-    if reader.take(DIGEST_BYTES).tobytes() != expected:
+    rest = reader.fill(length + DIGEST_BYTES).tobytes()
+    header, digest = rest[:length], rest[length:]
+    reader.digest.update(header)
+    if digest != reader.digest.digest():
         raise ObjectDamaged(where, "the checksum of its header is that of other bytes")
+    reader.digest.update(digest)
     return _parsed(header, where)
 
 
 def _parsed(header: bytes, where: str) -> tuple[object, Sequence[int]]:
     try:
-        document = json.loads(header, parse_constant=_no_constant)
+        document = _JSON.decode(header.decode())
     except (ValueError, RecursionError) as error:
         raise ObjectRefused(where, f"has a header that cannot be read ({type(error).__name__})") from None
     if not isinstance(document, dict) or set(document) != {"segments", "tree"}:
@@ -168,6 +170,9 @@ def _no_constant(name: str) -> object:
     raise ValueError(name)
 
 
+_JSON = json.JSONDecoder(parse_constant=_no_constant)
+
+
 class _Reader:
     """Takes bytes into memory of their own, and hashes each part while it is in the processor's cache."""
 
@@ -178,14 +183,26 @@ class _Reader:
         self._where = where
 
     def take(self, length: int) -> Memory:
+        """Bytes that count for the checksum."""
         memory = np.empty(length, dtype=np.uint8)
         view = memory.data
+        for begin in range(0, length, _CHUNK):
+            piece = view[begin : begin + _CHUNK]
+            self._fill(piece)
+            self.digest.update(piece)
+        return memory
+
+    def fill(self, length: int) -> Memory:
+        """Bytes that do not count for the checksum, or that the caller counts."""
+        memory = np.empty(length, dtype=np.uint8)
+        self._fill(memory.data)
+        return memory
+
+    def _fill(self, view: memoryview) -> None:
         filled = 0
-        while filled < length:
-            count = self._source.readinto(view[filled : filled + _CHUNK])
+        while filled < len(view):
+            count = self._source.readinto(view[filled:] if filled else view)
             if not count:
                 raise ObjectDamaged(self._where, f"it ends after {self.taken + filled:,} bytes")
-            self.digest.update(view[filled : filled + count])
             filled += count
-        self.taken += length
-        return memory
+        self.taken += filled

@@ -167,15 +167,11 @@ class LocalBase:
     @contextmanager
     def _folder(self, prefix: str, *, create: bool = False) -> Iterator[int]:
         """The descriptor of a folder, reached part by part: a link on the way is refused, not followed."""
-        if create:
-            self.root.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
+        descriptor = self._open_root(create=create)
         try:
             for part in prefix.split("/") if prefix else ():
-                if create:
-                    self._make_folder(part, descriptor)
                 try:
-                    below = os.open(part, _FOLDER, dir_fd=descriptor)
+                    below = self._open_folder(part, descriptor, create=create)
                 except OSError as error:
                     raise self._refused(prefix, error) from None
                 os.close(descriptor)
@@ -184,10 +180,25 @@ class LocalBase:
         finally:
             os.close(descriptor)
 
-    def _make_folder(self, name: str, parent: int) -> None:
+    def _open_root(self, *, create: bool) -> int:
+        try:
+            return os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
+        except FileNotFoundError:
+            if not create:
+                raise
+        self.root.mkdir(parents=True, exist_ok=True)
+        return os.open(self.root, _FOLDER & ~os.O_NOFOLLOW)
+
+    def _open_folder(self, name: str, parent: int, *, create: bool) -> int:
+        try:
+            return os.open(name, _FOLDER, dir_fd=parent)
+        except FileNotFoundError:
+            if not create:
+                raise
         with suppress(FileExistsError):
             os.mkdir(name, dir_fd=parent)
             self._sync(parent)
+        return os.open(name, _FOLDER, dir_fd=parent)
 
     def _refused(self, prefix: str, error: OSError) -> OSError | PrefixRefused:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:

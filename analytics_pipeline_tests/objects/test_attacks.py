@@ -90,9 +90,7 @@ def test_a_prefix_that_leads_elsewhere_is_refused(prefix: str, root: Path, base:
     ):
         with pytest.raises(PrefixRefused, match=PREFIXES[prefix]):
             act()
-    assert [path.name for path in root.parent.rglob("*")] == ["objects", "outside", "kept"] or sorted(
-        path.name for path in root.parent.rglob("*")
-    ) == ["kept", "objects", "outside"]
+    assert sorted(path.name for path in root.parent.rglob("*")) == ["kept", "objects", "outside"]
 
 
 @pytest.mark.parametrize(
@@ -201,14 +199,14 @@ class Spy(pa.ExtensionType):
 def test_extension_types_of_arrow_run_no_code() -> None:
     pa.register_extension_type(Spy())  # type: ignore[arg-type]
     try:
-        table = pa.table({"x": pa.ExtensionArray.from_storage(Spy(), pa.array([1]))})  # type: ignore[arg-type]
+        table = pa.table({"x": pa.ExtensionArray.from_storage(Spy(), pa.array([1]))})
         stream = stream_of(table)
         Spy.ran = False
         with pytest.raises(ObjectRefused, match="extension types"):
             deserialize(container_of({"$": "arrow.Table", "s": 0}, stream))
+        assert not Spy.ran
         with pytest.raises(TypeError, match=r"^\$ has Arrow extension types, in x"):
             serialize(table)
-        assert not Spy.ran
     finally:
         pa.unregister_extension_type("tests.spy")
 

@@ -94,7 +94,7 @@ UNSUPPORTED = [
     np.array([None]),
     np.array(["a"], dtype=np.dtypes.StringDType()),
     np.ma.masked_array([1]),
-    np.rec.array([(1, 2)]),
+    np.zeros(1, [("a", "i4")]).view(np.recarray),
     pl.DataFrame({"x": pl.Series([object()], dtype=pl.Object)}),
     pl.DataFrame({"x": pl.Series([1], dtype=pl.Int128)}),
     pl.LazyFrame({"x": [1]}),

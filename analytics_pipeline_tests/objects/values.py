@@ -119,6 +119,10 @@ def same(left: Any, right: Any) -> bool:
     return repr(left) == repr(right) and getattr(left, "fold", 0) == getattr(right, "fold", 0)
 
 
+def _kind(value: object) -> str:
+    return type(value).__name__
+
+
 def _same_items(left: Any, right: Any) -> bool:
     return len(left) == len(right) and all(map(same, left, right))
 
@@ -135,7 +139,7 @@ def _same_table(left: pa.Table, right: pa.Table) -> bool:
 _COMPARE: dict[Any, Callable[[Any, Any], bool]] = {
     (list, tuple): _same_items,
     dict: lambda left, right: same(list(left), list(right)) and same(list(left.values()), list(right.values())),
-    (set, frozenset): lambda left, right: left == right and sorted(map(repr, left)) == sorted(map(repr, right)),
+    (set, frozenset): lambda left, right: left == right and sorted(map(_kind, left)) == sorted(map(_kind, right)),
     np.generic: lambda left, right: left.dtype == right.dtype and left.tobytes() == right.tobytes(),
     np.ndarray: _same_array,
     float: lambda left, right: struct.pack("d", left) == struct.pack("d", right),

@@ -1,0 +1,305 @@
+"""Experiments with their objects: persist, reload, replace, delete, and what is left when any of it is stopped."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analytics_pipeline.errors import (
+    ExperimentExists,
+    ExperimentNotFound,
+    ObjectDamaged,
+    ObjectNotFound,
+    ObjectTypeUnexpected,
+    ObjectUnsupported,
+    ObjectUnwritable,
+    PrefixRefused,
+    RunNotInExperiment,
+)
+from analytics_pipeline.objects import (
+    DataStore,
+    DataStoreIO,
+    Experiment,
+    create_experiment,
+    load_experiment,
+    open_base,
+    sweep,
+    tmpdir_ctx,
+    using_base,
+)
+
+
+def experiment_of(version: int) -> Experiment:
+    experiment = create_experiment()
+    fill(experiment, version)
+    return experiment
+
+
+def fill(experiment: Experiment, version: int) -> None:
+    with experiment.run() as run:
+        run.fields.version = version
+        for name in "abc":
+            run.fields[name] = DataStore(numbers=np.full(1000, version), version=version)
+
+
+def versions_of(experiment: Experiment) -> set[int]:
+    """Of its first run, all objects read; one number where the version is whole."""
+    fields = experiment.runs.first().fields
+    return {fields.version, *(int(value) for name in "abc" for value in fields[name].numbers)}
+
+
+def files(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
+
+
+def test_a_reloaded_experiment_is_the_one_that_was_persisted(base: None) -> None:
+    experiment = experiment_of(1)
+    fill(experiment, 2)
+    experiment.persist()
+    loaded = load_experiment(experiment.id_experiment)
+    assert [run.id_run for run in loaded.runs] == [run.id_run for run in experiment.runs]
+    assert [list(run.fields) for run in loaded.runs] == [["version", "a", "b", "c"]] * 2
+    assert isinstance(loaded.runs[1].fields.a, DataStore)
+    assert loaded.runs.by_id(experiment.runs[1].id_run).fields.c["version"] == 2
+
+
+def test_a_persisted_experiment_is_replaced_only_where_asked(root: Path, base: None) -> None:
+    experiment = experiment_of(1)
+    experiment.persist()
+    before = files(root)
+    with pytest.raises(ExperimentExists, match='if_exists="replace"'):
+        experiment.persist()
+    assert files(root) == before
+    experiment.runs = type(experiment.runs)(experiment.id_experiment)
+    fill(experiment, 2)
+    experiment.persist(if_exists="replace")
+    assert len(files(root)) == len(before)
+    assert len(files(root) & before) == 1, "only the index keeps its name"
+    experiment.reload()
+    assert versions_of(experiment) == {2}
+
+
+def test_deleting_an_experiment_deletes_its_objects_and_no_others(root: Path, base: None) -> None:
+    mine = DataStoreIO.write(b"mine", "self_managed")
+    other, experiment = experiment_of(1), experiment_of(2)
+    other.persist()
+    experiment.persist()
+    assert experiment.delete() == 3
+    with pytest.raises(ExperimentNotFound):
+        experiment.reload()
+    other.reload()
+    assert versions_of(other) == {1}
+    assert mine.read() == b"mine"
+    assert len(files(root)) == 5
+
+
+def test_what_cannot_be_stored_leaves_the_former_version(root: Path, base: None) -> None:
+    experiment = experiment_of(1)
+    experiment.persist()
+    before = files(root)
+    experiment.runs.first().fields.b.bad = [0, {"x": object()}]
+    with pytest.raises(ObjectUnsupported, match=r"^runs\[0\]\.fields\.b\.bad\[1\]\.x is a builtins.object"):
+        experiment.persist(if_exists="replace")
+    assert files(root) == before
+
+
+def test_a_persist_that_the_disk_refuses_leaves_the_former_version(root: Path, base: None) -> None:
+    """A real refusal: the process may write no file larger than some bytes."""
+    experiment = experiment_of(1)
+    experiment.persist()
+    before = files(root)
+    code = f"""
+import resource, signal, sys
+import numpy as np
+from analytics_pipeline.errors import ObjectUnwritable
+from analytics_pipeline.objects import DataStore, load_experiment, using_base
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with using_base({str(root)!r}):
+    experiment = load_experiment({experiment.id_experiment!r})
+    experiment.runs.first().fields.d = DataStore(large=np.zeros(100_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    try:
+        experiment.persist(if_exists="replace")
+    except ObjectUnwritable:
+        sys.exit(7)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 7
+    assert files(root) == before
+    experiment.reload()
+    assert versions_of(experiment) == {1}
+
+
+KILLED = """
+import sys
+import numpy as np
+from analytics_pipeline.objects import DataStore, Durability, create_experiment, using_base
+root, id_experiment = sys.argv[1:]
+with using_base(root, durability=Durability.CACHE):
+    for version in range(2, 1_000_000):
+        experiment = create_experiment(id_experiment)
+        with experiment.run() as run:
+            run.fields.version = version
+            for name in "abc":
+                run.fields[name] = DataStore(numbers=np.full(1000, version), version=version)
+        experiment.persist(if_exists="replace")
+        try:
+            print(version, flush=True)
+        except BrokenPipeError:
+            sys.exit()
+"""
+
+
+def test_a_killed_persist_leaves_one_whole_version_and_no_orphan(root: Path, base: None) -> None:
+    """SIGKILL at any moment, ten times: what was acknowledged is there, or what came after it."""
+    experiment = experiment_of(1)
+    experiment.persist()
+    for seed in range(10):
+        command = [sys.executable, "-c", KILLED, str(root), experiment.id_experiment]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            time.sleep(random.Random(seed).random() / 50)  # noqa: S311 - where the kill strikes
+            process.send_signal(signal.SIGKILL)
+            acknowledged = int([first, *process.stdout.read().splitlines()][-1] or 0)
+        experiment.reload()
+        (version,) = versions_of(experiment)
+        assert version >= acknowledged > 1
+        sweep()
+        assert len(files(root)) == 4, files(root)
+        experiment.reload()
+        assert versions_of(experiment) == {version}
+
+
+def test_the_sweeper_removes_a_first_persist_that_never_ended(root: Path, base: None) -> None:
+    kept = DataStoreIO.write(b"mine", "self_managed")
+    experiment = experiment_of(1)
+    experiment.persist()
+    (root / experiment.id_experiment / "index").unlink()
+    (root / ".staging" / "torn").write_bytes(b"half")
+    assert len(sweep()) == 3
+    assert {path.name for path in root.iterdir()} == {"self_managed", ".staging"}
+    assert kept.read() == b"mine"
+
+
+def test_the_sweeper_spares_what_a_living_process_writes(root: Path, base: None) -> None:
+    """It waits for the persist that is under way."""
+    experiment = experiment_of(1)
+    experiment.persist()
+    command = [sys.executable, "-c", KILLED, str(root), experiment.id_experiment]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(20):
+            assert process.stdout.readline()
+            sweep()
+            experiment.reload()
+            assert len(versions_of(experiment)) == 1
+        process.kill()
+
+
+def test_a_damaged_index_is_told_and_nothing_is_swept(root: Path, base: None) -> None:
+    experiment = experiment_of(1)
+    experiment.persist()
+    index = root / experiment.id_experiment / "index"
+    index.write_bytes(index.read_bytes()[:-1])
+    for act in (experiment.reload, sweep, lambda: experiment.persist(if_exists="replace")):
+        with pytest.raises(ObjectDamaged, match=experiment.id_experiment):
+            act()
+    assert len(files(root)) == 4
+
+
+def test_an_object_that_is_gone_is_named(root: Path, base: None) -> None:
+    url = DataStore(a=1).to_url()
+    assert DataStore.from_url(url).a == 1
+    assert DataStoreIO.delete("datastores") == 1
+    with pytest.raises(ObjectNotFound, match=url):
+        DataStore.from_url(url)
+    assert DataStoreIO.delete("datastores") == 0
+
+
+def test_an_object_of_another_type_than_expected_is_refused(base: None) -> None:
+    stored = DataStoreIO.serialize_write([1], "a")
+    assert stored.read_deserialize(list) == [1]
+    with pytest.raises(ObjectTypeUnexpected, match=r"a list, not a dict"):
+        stored.read_deserialize(dict)
+    with pytest.raises(ObjectTypeUnexpected, match=r"a list, not a dict"):
+        DataStore.from_url(stored.url)
+    with pytest.raises(TypeError, match="use serialize_write"):
+        DataStoreIO.write([1], "a")  # type: ignore[arg-type] # what users do
+
+
+def test_altered_objects_are_damage(root: Path, base: None) -> None:
+    stored = DataStoreIO.write(b"11111", "a")
+    path = root / stored.url.removeprefix("file:///")
+    path.write_bytes(path.read_bytes().replace(b"11111", b"11112"))
+    for act in (stored.read, stored.read_deserialize, stored.facts):
+        with pytest.raises(ObjectDamaged, match=stored.url):
+            act()
+
+
+def test_names_are_values_or_attribute_errors() -> None:
+    store = DataStore(a=1)
+    store.b = 2
+    assert (list(store), store["b"], store.a) == (["a", "b"], 2, 1)
+    del store.a
+    with pytest.raises(AttributeError, match="has no 'a'"):
+        store.a  # noqa: B018
+    with pytest.raises(AttributeError, match="has no 'a'"):
+        del store.a
+    with pytest.raises(AttributeError, match=r"write \['items'\] instead"):
+        store.items = 1  # type: ignore[method-assign,assignment] # what users do
+    with pytest.raises(TypeError, match="has names as keys, not 1"):
+        store[1] = 2  # type: ignore[index] # what users do
+
+
+def test_an_experiment_without_runs_says_so(base: None) -> None:
+    experiment = create_experiment()
+    with pytest.raises(RunNotInExperiment, match=r"with experiment\.run\(\)"):
+        experiment.runs.first()
+    experiment.persist()
+    experiment.reload()
+    assert len(experiment.runs) == 0
+    with pytest.raises(PrefixRefused, match="no id of an experiment"):
+        create_experiment("self_managed")
+
+
+def test_a_base_in_memory_does_all_that_a_folder_does() -> None:
+    with using_base("memory://tests-of-objects"):
+        experiment = experiment_of(1)
+        experiment.persist()
+        with pytest.raises(ExperimentExists):
+            experiment.persist()
+        experiment.persist(if_exists="replace")
+        experiment.reload()
+        assert versions_of(experiment) == {1}
+        stored = DataStoreIO.serialize_write(np.zeros(2**20), "large")
+        assert stored.url.startswith("memory://tests-of-objects/large/")
+        assert stored.read_deserialize().shape == (2**20,)
+        with pytest.raises(PrefixRefused):
+            DataStoreIO.delete("../tests-of-objects")
+        assert sweep() == []
+        assert experiment.delete() == 3
+        assert DataStoreIO.delete("large") == 1
+        with pytest.raises(ObjectNotFound):
+            stored.read()
+
+
+def test_a_read_only_base_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="Set ANALYTICS_OBJECTS_URL"):
+        open_base(tmp_path / "file")
+    with pytest.raises(ObjectUnwritable, match="took no object"):
+        DataStoreIO.write(b"x", "a", base="/proc/objects")
+
+
+def test_the_scratch_folder_is_gone_with_its_objects() -> None:
+    with tmpdir_ctx() as folder:
+        DataStore(a=1).to_url()
+        assert len(files(Path(folder))) == 1
+    assert not Path(folder).exists()
