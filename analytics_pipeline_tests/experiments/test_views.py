@@ -289,3 +289,19 @@ def test_a_damaged_file_of_views_leaves_the_tables_themselves(
     assert "is passed over" in caplog.text
     log_run("r1", CONFIGS["r1"], root=published)
     assert os.stat(published / ".views.json").st_size > 100  # noqa: PTH116
+
+
+@pytest.mark.parametrize("index", ["whole", "damaged"])
+def test_a_backup_has_the_views_also_where_the_index_is_damaged(published: Path, tmp_path: Path, index: str) -> None:
+    log_all(published)
+    log_config("r1", {"lr": "auto"}, root=published)
+    if index == "damaged":
+        (published / ".index.sqlite").write_bytes(b"damaged" * 1000)
+    create_store(published.parent).backup(tmp_path / "backup")
+    store = create_store(tmp_path / "backup")
+
+    assert store.query("SELECT run_id, lr FROM experiments.leaderboard").rows() == [
+        ("r2", "0.1"),
+        ("r1", "auto"),
+        ("r3", "0.01"),
+    ]
