@@ -19,6 +19,7 @@ import polars as pl
 from analytics_pipeline.errors import ExportFailed
 from analytics_pipeline.experiments.page import page
 from analytics_pipeline.experiments.reading import frame, opened
+from analytics_pipeline.experiments.views import LEADERBOARD
 from analytics_pipeline.experiments.writing import lakehouse
 from analytics_pipeline.settings import find_home
 from analytics_pipeline.store.layout import fsync_path
@@ -71,7 +72,7 @@ def export(
         StoreError: see `AppendTables.snapshot`.
     """
     lake = lakehouse(root)
-    with opened(lake) as connection:
+    with opened(lake, (LEADERBOARD, "metrics")) as connection:
         board = frame(connection, "SELECT * FROM leaderboard")
         best = board["run_id"].head(top).to_list()
         trends = frame(connection, _TRENDS, [best, list(metrics)])

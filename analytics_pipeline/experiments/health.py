@@ -29,11 +29,11 @@ FROM metrics WHERE isnan(value) GROUP BY run_id, metric ORDER BY run_id, metric"
 
 def silent_runs(root: Path, silence: timedelta = SILENCE) -> pl.DataFrame:
     """Runs with the status `running` of which nothing was logged for so long: run_id, last_seen."""
-    with opened(root) as connection:
+    with opened(root, ("runs", "metrics")) as connection:
         return frame(connection, _SILENT, [round(silence.total_seconds() * 1e6)])
 
 
 def nan_metrics(root: Path) -> pl.DataFrame:
     """Metrics that are NaN at some epoch: run_id, metric, epochs, first_epoch."""
-    with opened(root) as connection:
+    with opened(root, ["metrics"]) as connection:
         return frame(connection, _NOT_NUMBERS)

@@ -45,7 +45,7 @@ def leaderboard(*, ranking: Sequence[Best] | None = None, root: str | Path | Non
         RankingRefused: no leaderboard can be made of it.
         StoreError: see `AppendTables.snapshot`.
     """
-    return _asked(root, "SELECT * FROM leaderboard", ranking=ranking)
+    return _asked(root, ["leaderboard"], "SELECT * FROM leaderboard", ranking=ranking)
 
 
 def hyperparameter_impact(key: str, metric: str, *, root: str | Path | None = None) -> pl.DataFrame:
@@ -59,10 +59,12 @@ def hyperparameter_impact(key: str, metric: str, *, root: str | Path | None = No
     """
     from analytics_pipeline.store.schema import identifier  # noqa: PLC0415 - imports Arrow
 
-    known = [name for name in _asked(root, "SELECT * FROM configs LIMIT 0").columns if name not in _OWN_COLUMNS]
+    known = [
+        name for name in _asked(root, ["configs"], "SELECT * FROM configs LIMIT 0").columns if name not in _OWN_COLUMNS
+    ]
     if key not in known:
         raise HyperparameterUnknown(key, known)
-    return _asked(root, _IMPACT.format(key=identifier(key)), [metric])
+    return _asked(root, ["configs", "metrics"], _IMPACT.format(key=identifier(key)), [metric])
 
 
 def metric_trend(run_id: str, metrics: Sequence[str] | None = None, *, root: str | Path | None = None) -> pl.DataFrame:
@@ -77,13 +79,17 @@ def metric_trend(run_id: str, metrics: Sequence[str] | None = None, *, root: str
         StoreError: see `AppendTables.snapshot`.
     """
     wanted = None if metrics is None else list(metrics)
-    return _asked(root, _TREND, [run_id, wanted, wanted])
+    return _asked(root, ["metrics"], _TREND, [run_id, wanted, wanted])
 
 
 def _asked(
-    root: str | Path | None, sql: str, params: Sequence[object] | None = None, ranking: Sequence[Best] | None = None
+    root: str | Path | None,
+    views: Sequence[str],
+    sql: str,
+    params: Sequence[object] | None = None,
+    ranking: Sequence[Best] | None = None,
 ) -> pl.DataFrame:
     from analytics_pipeline.experiments.reading import frame, opened  # noqa: PLC0415 - imports Polars and DuckDB
 
-    with opened(lakehouse(root), ranking) as connection:
+    with opened(lakehouse(root), views, ranking) as connection:
         return frame(connection, sql, params)

@@ -14,6 +14,8 @@ from analytics_pipeline.store.schema import Column, Columns, identifier, literal
 RAW = "experiments_raw"
 """Schema of the tables themselves: every row that was ever logged."""
 
+LEADERBOARD = "leaderboard"
+
 _MOMENT = Column("logged_at", "TIMESTAMP WITH TIME ZONE")
 _RUN = Column("run_id", "VARCHAR")
 
@@ -50,7 +52,7 @@ SELECT run_id, epoch, metric, arg_max_null("value", logged_at) AS "value", max(l
 FROM {RAW}.metrics
 GROUP BY run_id, epoch, metric"""
 
-_LEADERBOARD = """\
+_LEADERBOARD_SQL = """\
 WITH latest AS (
     SELECT run_id, metric, arg_max_null("value", logged_at) AS latest_value
     FROM {raw}.metrics WHERE metric IN ({metrics}) GROUP BY run_id, epoch, metric
@@ -72,13 +74,13 @@ ORDER BY b.{first} {direction} NULLS LAST, r.run_id"""
 def views_sql(ranking: Sequence[Best]) -> Mapping[str, str]:
     """The SELECT of each view, in an order in which each finds those that it reads."""
     latest = {name: _LATEST_ROW.format(raw=RAW, table=name, key=key) for name, key in _KEYS.items()}
-    return {**latest, "metrics": _METRICS, "leaderboard": leaderboard_sql(ranking)}
+    return {**latest, "metrics": _METRICS, LEADERBOARD: leaderboard_sql(ranking)}
 
 
 def leaderboard_sql(ranking: Sequence[Best]) -> str:
     """One row a run, the best first; a hyper-parameter that has the name of another column is left out."""
     taken = ["status", "logged_at", "epochs_completed", *(best.column.lower() for best in ranking)]
-    return _LEADERBOARD.format(
+    return _LEADERBOARD_SQL.format(
         raw=RAW,
         metrics=", ".join(literal(metric) for metric in dict.fromkeys(best.metric for best in ranking)),
         bests=", ".join(map(_best_sql, ranking)),
