@@ -10,8 +10,6 @@ themselves.
 from __future__ import annotations
 
 import logging
-import os
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,8 +64,9 @@ def publish_views(root: Path) -> None:
         OSError, duckdb.Error: the disk refused.
     """
     target = root / DATABASE
-    draft = root / f".{DATABASE}.{os.getpid()}-{uuid.uuid4().hex}"
+    draft = root / f".{DATABASE}.new"
     with exclusive(root / ".views.lock", logger.debug):  # a slower one would put older views in place of newer ones
+        _discard(draft)  # of a process that was killed
         try:
             with duckdb.connect() as connection:
                 connection.execute("SET TimeZone = 'UTC'")
@@ -78,8 +77,13 @@ def publish_views(root: Path) -> None:
             draft.replace(target)
             target.with_name(f"{DATABASE}.wal").unlink(missing_ok=True)
         finally:
-            draft.unlink(missing_ok=True)
+            _discard(draft)
     fsync_path(root)
+
+
+def _discard(draft: Path) -> None:
+    for path in (draft, draft.with_name(f"{draft.name}.wal")):
+        path.unlink(missing_ok=True)
 
 
 def _stored(path: Path) -> DerivedViews | None:

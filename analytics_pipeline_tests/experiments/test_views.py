@@ -121,6 +121,16 @@ def test_the_file_of_views_outlives_the_copies_that_it_listed(root: Path) -> Non
     assert rows(root / "analytics.duckdb", "SELECT count(*), max(value) FROM metrics") == [(4, 3.0)]
 
 
+def test_what_a_killed_process_left_of_the_file_of_views_stands_in_nobodys_way(root: Path) -> None:
+    log_all(root)
+    (root / ".analytics.duckdb.new").write_bytes(b"half a file")
+    (root / ".analytics.duckdb.new.wal").write_bytes(b"half a log")
+    build(root)
+
+    assert_queries_of_the_page_are_right(root / "analytics.duckdb", "main")
+    assert not list(root.glob(".analytics*"))
+
+
 def test_it_works_from_any_working_directory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root.mkdir(parents=True)
     monkeypatch.chdir(root)
