@@ -1,4 +1,4 @@
-"""`make demo`: fill the store from every dataset's source, measure the bundled digits, and show what the store holds.
+"""`make demo`: fill the store from every dataset's source, measure and train on the bundled digits, and show it.
 
 Belongs here: the script of the first five minutes. Does not: anything that a production run needs.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import dagster as dg
 import polars as pl
@@ -32,6 +32,11 @@ ORDER BY output_value DESC
 """
 
 
+_BEST = "SELECT run_id, lr, hidden_dim, best_f1 FROM experiments.leaderboard LIMIT 3"
+
+Command: TypeAlias = Sequence[str]
+
+
 class TableCount(NamedTuple):
     """Rows of a table here and there."""
 
@@ -50,21 +55,22 @@ def main() -> int:
         if not urls:
             _say("No dataset has a source: set one of the variables that the lines above name.")
             return 1
-        if _execute("refresh_all_job") != 0 or _execute("digits_capabilities_job") != 0:
+        if any(_failed(step) for step in (*_job("refresh_all_job"), *_job("digits_capabilities_job"), *_sweep(home))):
             return 1
         store = open_store(home.store)
         counts = _counts(store, urls)
-        measured = store.query(_MEASURED)
+        measured, best = store.query(_MEASURED), store.query(_BEST)
     except AnalyticsError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    _say("", *_table(counts), "", *_capability_table(measured), "")
+    _say("", *_table(counts), "", *_capability_table(measured), "", *_leaderboard(best), "")
     wrong = [count.table for count in counts if count.postgres != count.store]
     if wrong:
         _say(f"Not equal: {', '.join(wrong)}. Did the source change meanwhile? Run make demo again.")
         return 1
     _say("Every table holds what Postgres holds. Look at it with `make sql`, or in Dagster's UI:")
     _say("  make dev   (then open http://localhost:3000)")
+    _say(f"The leaderboard as a page: {home.exports / 'index.html'}")
     return 0
 
 
@@ -91,11 +97,23 @@ def _specs() -> Sequence[SplitSyncSpec]:
     return sorted((spec for spec in found if spec.enabled), key=lambda spec: spec.name)
 
 
-def _execute(job: str) -> int:
+def _sweep(home: Home) -> Iterator[Command]:
+    """Thirty training runs, unless they are there, and their page."""
+    script = Path(__file__).parents[1] / "examples" / "digits_sweep.py"
+    if not home.experiments.is_dir():
+        _say("Training thirty small networks on handwritten digits, which log their runs and metrics …")
+        yield [sys.executable, str(script)]
+    yield from _job("experiments_export_job")
+
+
+def _job(name: str) -> Iterator[Command]:
     hush = "ignore:Function `job_execute_command` is superseded"  # the newer command needs one more package
     dagster = [sys.executable, "-W", hush, "-m", "dagster"]
-    execute = ["job", "execute", "-m", "analytics_pipeline.definitions", "-j", job]
-    return subprocess.run([*dagster, *execute], check=False).returncode
+    yield [*dagster, "job", "execute", "-m", "analytics_pipeline.definitions", "-j", name]
+
+
+def _failed(command: Command) -> bool:
+    return subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode != 0
 
 
 def _counts(store: Store, urls: Iterable[tuple[SplitSyncSpec, SecretStr]]) -> Sequence[TableCount]:
@@ -123,6 +141,12 @@ def _capability_table(measured: pl.DataFrame) -> Sequence[str]:
     lines += [
         f"{table:<24}{model or '':<22}{dataset:<16}{score:>10.3f}" for table, model, dataset, score in measured.rows()
     ]
+    return lines
+
+
+def _leaderboard(best: pl.DataFrame) -> Sequence[str]:
+    lines = [f"{'training runs':<24}{'lr':>8}{'hidden_dim':>12}{'best_f1':>10}"]
+    lines += [f"{run:<24}{lr:>8}{hidden:>12}{f1:>10.3f}" for run, lr, hidden, f1 in best.rows()]
     return lines
 
 
