@@ -21,6 +21,21 @@ def rows(said: str) -> dict[str, tuple[str, str]]:
     return {table: (postgres, store) for table, postgres, store in found}
 
 
+def synced(workplace: Workplace) -> list[tuple[str, str | None]]:
+    """What happened to the assets of datasets."""
+    datasets = ("eval", "human_signals", "monitoring")
+    return [event for event in workplace.events() if event[0].startswith(datasets)]
+
+
+def appended(workplace: Workplace) -> list[Path]:
+    """The files of capability and training runs."""
+    return sorted(
+        path
+        for name in ("capabilities", "experiments")
+        for path in (workplace.home / "store" / name).rglob("*.parquet")
+    )
+
+
 @pytest.fixture
 def newcomer(tmp_path: Path) -> Iterator[Workplace]:
     """A workplace where no source is set; its sample is there already, only smaller than a newcomer's."""
@@ -40,14 +55,18 @@ def test_it_fills_the_store_from_the_sample_and_changes_nothing_the_second_time(
     assert "Every table holds what Postgres holds." in first.stdout
     assert list(rows(first.stdout)) == TABLES
     assert all(postgres == store != "0" for postgres, store in rows(first.stdout).values())
-    events, version = newcomer.events(), newcomer.version()
+    assert len(re.findall(r"^maite_evaluation .* 0\.\d{3}$", first.stdout, re.MULTILINE)) == 3
+    assert len(re.findall(r"^digits_\d{3} .* 0\.\d{3}$", first.stdout, re.MULTILINE)) == 3
+    assert (newcomer.home / "exports" / "index.html").exists()
+    events, version, files = synced(newcomer), newcomer.version(), appended(newcomer)
     assert events != []
+    assert files != []
 
     again = newcomer.python("-m", "analytics_pipeline.demo")
 
     assert again.returncode == 0, again.stdout
     assert rows(again.stdout) == rows(first.stdout)
-    assert (newcomer.events(), newcomer.version()) == (events, version)
+    assert (synced(newcomer), newcomer.version(), appended(newcomer)) == (events, version, files)
     assert "Warning" not in again.stdout
 
 
