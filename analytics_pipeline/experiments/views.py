@@ -52,22 +52,19 @@ SELECT run_id, epoch, metric, arg_max_null("value", logged_at) AS "value", max(l
 FROM {RAW}.metrics
 GROUP BY run_id, epoch, metric"""
 
+# One pass over the metrics, grouped by two columns, takes half the time of a group for each metric.
 _LEADERBOARD_SQL = """\
 WITH latest AS (
-    SELECT run_id, metric, arg_max_null("value", logged_at) AS latest_value
-    FROM {raw}.metrics WHERE metric IN ({metrics}) GROUP BY run_id, epoch, metric
+    SELECT run_id, epoch, {latest} FROM {raw}.metrics GROUP BY run_id, epoch
 ), bests AS (
-    SELECT run_id, {bests} FROM latest WHERE NOT isnan(latest_value) GROUP BY run_id
-), epochs AS (
-    SELECT run_id, max(epoch) AS epochs_completed FROM {raw}.metrics GROUP BY run_id
+    SELECT run_id, {bests}, max(epoch) AS epochs_completed FROM latest GROUP BY run_id
 ), hyperparameters AS (
     SELECT COLUMNS(lambda c: lower(c) NOT IN ({taken})) FROM configs
 )
-SELECT r.run_id, r.status, h.* EXCLUDE (run_id), {columns}, e.epochs_completed
+SELECT r.run_id, r.status, h.* EXCLUDE (run_id), {columns}, b.epochs_completed
 FROM (SELECT run_id, status FROM runs) AS r
 LEFT JOIN hyperparameters AS h ON h.run_id = r.run_id
 LEFT JOIN bests AS b ON b.run_id = r.run_id
-LEFT JOIN epochs AS e ON e.run_id = r.run_id
 ORDER BY b.{first} {direction} NULLS LAST, r.run_id"""
 
 
@@ -82,8 +79,8 @@ def leaderboard_sql(ranking: Sequence[Best]) -> str:
     taken = ["status", "logged_at", "epochs_completed", *(best.column.lower() for best in ranking)]
     return _LEADERBOARD_SQL.format(
         raw=RAW,
-        metrics=", ".join(literal(metric) for metric in dict.fromkeys(best.metric for best in ranking)),
-        bests=", ".join(map(_best_sql, ranking)),
+        latest=", ".join(_latest_sql(number, best) for number, best in enumerate(ranking)),
+        bests=", ".join(_best_sql(number, best) for number, best in enumerate(ranking)),
         taken=", ".join(map(literal, taken)),
         columns=", ".join(f"b.{identifier(best.column)}" for best in ranking),
         first=identifier(ranking[0].column),
@@ -91,8 +88,13 @@ def leaderboard_sql(ranking: Sequence[Best]) -> str:
     )
 
 
-def _best_sql(best: Best) -> str:
-    return f"{best.goal.value}(latest_value) FILTER (metric = {literal(best.metric)}) AS {identifier(best.column)}"
+def _latest_sql(number: int, best: Best) -> str:
+    return f'arg_max_null("value", logged_at) FILTER (metric = {literal(best.metric)}) AS latest_{number}'
+
+
+def _best_sql(number: int, best: Best) -> str:
+    value = f"latest_{number}"
+    return f"{best.goal.value}({value}) FILTER (NOT isnan({value})) AS {identifier(best.column)}"
 
 
 def _direction(best: Best) -> str:
