@@ -262,11 +262,15 @@ def test_a_moved_folder_goes_on(filled: ParquetBackend, tmp_path: Path) -> None:
 
 
 AS_NOBODY = """
-import os, sys
+import os, sys, tempfile
 from pathlib import Path
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
 from analytics_pipeline.errors import StoreUnwritable
 from analytics_pipeline_tests.capabilities.scenario import run, uids
+with tempfile.TemporaryDirectory() as folder:  # everything is imported here: nobody may not even read the project
+    used = ParquetBackend(folder)
+    AnalyticsStore(used).write([run("w")])
+    uids(used), used.get_run_uri("w")
 backend = ParquetBackend(sys.argv[1])
 os.setgid(65534); os.setuid(65534)
 print(uids(backend), Path(backend.get_run_uri("c")).name, backend.query_sql("SELECT count(*) FROM runs").item())
