@@ -6,13 +6,15 @@ Does not: what a record is, or where it is kept (`capabilities`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
+from pydantic import Field
 
-from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused
+from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused, StoreConfigInvalid
 from analytics_pipeline.settings import find_home
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _SHOWN_RUNS = 20
 _SHOWN_ROWS = 5
+_LONGEST_CELL = 200
 
 
 class CapabilityStoreIOManager(dg.ConfigurableIOManager):
@@ -38,11 +41,14 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         uri: folder, URL of an object store's prefix, or DuckDB file; empty for the capabilities of this home, which
             are in the published catalog.
         storage_options: of the object store. The UI shows them: give secrets as `dg.EnvVar`.
+
+    Raises:
+        StoreConfigInvalid: when it is used with the DuckDB backend and no file.
     """
 
     backend: Literal["parquet", "duckdb"] = "parquet"
     uri: str = ""
-    storage_options: dict[str, str] = {}  # noqa: RUF012 - pydantic copies it
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
 
     def store(self) -> AnalyticsStore:
         """The store, made where there is none yet."""
@@ -50,6 +56,8 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         from analytics_pipeline.store import create_store  # noqa: PLC0415
 
         if not self.uri:
+            if self.backend != "parquet":
+                raise StoreConfigInvalid(f"the backend {self.backend} needs a uri, the path of its file")
             create_store(find_home().store)
         uri = self.uri or str(find_home().capabilities)
         return build_store({"backend": self.backend, "uri": uri, "storage_options": self.storage_options})
@@ -66,10 +74,13 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         store, asset = self.store(), context.asset_key.to_user_string()
         records: list[Record] = []
         given: list[Held] = []
+        shown: list[Mapping[str, Any]] = []
         for key, value in _by_partition(context, obj).items():
             found = _records(asset, value, job_id=context.run_id)
+            payload = [(record.table_name, record.model_dump(mode="python")) for record in _payload(found)]
             records += found
-            given.append(_held(asset, key, found))
+            given.append(_held(asset, key, payload))
+            shown += [row for _, row in payload[: _SHOWN_ROWS - len(shown)]]
         before = held_runs(store.backend, asset, [held.partition_key for held in given])
         changed = [held for held in given if before.get(held.partition_key) != held]
         news = [record for held in changed for record in held.records(context.run_id)]
@@ -77,7 +88,16 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         stored = sum(rows for table, rows in receipt.rows.items() if table in _tables(given))
         if not stored:
             context.log.info("%s: nothing new was stored, the store has all of these runs already.", asset)
-        context.add_output_metadata(_metadata(given, records, receipt.run_table_files, stored))
+        files = {path for of_run in receipt.run_table_files.values() for path in of_run.values()}
+        context.add_output_metadata(
+            {
+                "dagster/row_count": len(_payload(records)),
+                "new_rows": stored,
+                "files": dg.MetadataValue.json(sorted(Path(path).name for path in files)),
+                "preview": dg.MetadataValue.json([_cells(row) for row in shown]),
+                **_runs_metadata(given),
+            }
+        )
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame | pl.LazyFrame:
         """The rows of the asset above, of the partitions that this one needs.
@@ -87,7 +107,7 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         """
         import polars as pl  # noqa: PLC0415
 
-        from analytics_pipeline.capabilities.materializations import held_runs  # noqa: PLC0415
+        from analytics_pipeline.capabilities.materializations import held_runs, tables_ever_held  # noqa: PLC0415
 
         asset = context.asset_key.to_user_string()
         wanted = context.dagster_type.typing_type
@@ -97,6 +117,10 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         backend = self.store().backend
         held = held_runs(backend, asset, keys)
         table = _one_table(context, asset, {name for one in held.values() for name in one.runs})
+        if table is None:  # it holds nothing now; what it held before says of which table
+            table = _one_table(context, asset, tables_ever_held(backend, asset))
+        if table is None:
+            raise AssetInputRefused(asset, "has never held any rows: materialize it first")
         run_uids = sorted({run_uid for one in held.values() for run_uid in one.runs.get(table, ())})
         rows = backend.scan_table(table).filter(pl.col("run_uid").is_in(run_uids))
         return rows if wanted is pl.LazyFrame else rows.collect()
@@ -133,14 +157,19 @@ def _records(asset: str, value: object, *, job_id: str) -> Sequence[Record]:
     return found
 
 
-def _held(asset: str, key: str | None, records: Sequence[Record]) -> Held:
-    from analytics_pipeline.capabilities.materializations import Held  # noqa: PLC0415
+def _payload(records: Sequence[Record]) -> Sequence[Record]:
+    """The records that are not of the store's own tables."""
     from analytics_pipeline.capabilities.records import RESERVED  # noqa: PLC0415
 
+    return [record for record in records if record.table_name not in RESERVED]
+
+
+def _held(asset: str, key: str | None, payload: Sequence[tuple[str, Mapping[str, Any]]]) -> Held:
+    from analytics_pipeline.capabilities.materializations import Held  # noqa: PLC0415
+
     runs: dict[str, set[str]] = {}
-    for record in records:
-        if record.table_name not in RESERVED:
-            runs.setdefault(record.table_name, set()).add(record.model_dump(mode="python")["run_uid"])
+    for table, row in payload:
+        runs.setdefault(table, set()).add(row["run_uid"])
     return Held(asset, key, {table: frozenset(run_uids) for table, run_uids in runs.items()})
 
 
@@ -148,29 +177,37 @@ def _tables(given: Sequence[Held]) -> Sequence[str]:
     return sorted({table for held in given for table in held.runs})
 
 
-def _metadata(
-    given: Sequence[Held], records: Sequence[Record], files: Mapping[str, Mapping[str, str]], stored: int
-) -> Mapping[str, Any]:
-    tables = _tables(given)
-    payload = [record.model_dump(mode="json") for record in records if record.table_name in tables]
+def _runs_metadata(given: Sequence[Held]) -> Mapping[str, Any]:
     runs = sorted({run_uid for held in given for run_uids in held.runs.values() for run_uid in run_uids})
-    paths = sorted({path for of_run in files.values() for path in of_run.values()})
     return {
-        "dagster/row_count": len(payload),
-        "new_rows": stored,
-        "tables": ", ".join(tables) or "none",
+        "tables": ", ".join(_tables(given)) or "none",
         "runs": len(runs),
         "run_uids": ", ".join(runs[:_SHOWN_RUNS]) + (" …" if len(runs) > _SHOWN_RUNS else ""),
-        "files": dg.MetadataValue.json([Path(path).name for path in paths]),
-        "preview": dg.MetadataValue.json(payload[:_SHOWN_ROWS]),
     }
 
 
-def _one_table(context: dg.InputContext, asset: str, tables: set[str]) -> str:
+def _cells(row: Mapping[str, Any]) -> Mapping[str, str | int | float | bool | None]:
+    """A row as the UI shows it: what JSON cannot hold as text, and long texts cut."""
+    return {name: _cell(value) for name, value in row.items()}
+
+
+def _cell(value: object) -> str | int | float | bool | None:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    text = str(value)
+    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]} …"
+
+
+def _one_table(context: dg.InputContext, asset: str, tables: Collection[str]) -> str | None:
+    """The table that an input means; None where there is none to choose."""
     named = (context.definition_metadata or {}).get("table")
     if named is not None:
         return str(named)
-    if len(tables) != 1:
-        found = f"holds the tables {', '.join(sorted(tables))}" if tables else "holds no rows for these partitions yet"
-        raise AssetInputRefused(asset, f'{found}: name one in the input\'s metadata, {{"table": "…"}}')
-    return next(iter(tables))
+    if len(tables) > 1:
+        listed = ", ".join(sorted(tables))
+        raise AssetInputRefused(
+            asset, f'holds the tables {listed}: name one in the input\'s metadata, {{"table": "…"}}'
+        )
+    return next(iter(tables), None)

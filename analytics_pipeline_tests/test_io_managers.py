@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, BaseRecord, ParquetBackend
-from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused
+from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused, StoreConfigInvalid
 from analytics_pipeline.io_managers import CapabilityStoreIOManager
 from analytics_pipeline.settings import HOME_VARIABLE
 from analytics_pipeline.store import open_store
@@ -230,14 +231,9 @@ def test_an_asset_holds_what_it_gave_last_and_the_store_keeps_the_rest(workplace
         seen.append(sorted(above["run_uid"]))
 
     for runs in ([ScoreRun("wrong")], [ScoreRun("right"), ScoreRun("more")], [], [ScoreRun("wrong")]):
-        if runs:
-            workplace.make(asset_that_returns(runs), below)
-        else:
-            workplace.make(asset_that_returns(runs))
-            with pytest.raises(AssetInputRefused, match="no rows"):
-                workplace.make(asset_that_returns(ScoreRun("unused")), below, selection=[below])
+        workplace.make(asset_that_returns(runs), below)
 
-    assert seen == [["wrong"], ["more", "right"], ["wrong"]]
+    assert seen == [["wrong"], ["more", "right"], [], ["wrong"]]
     assert workplace.rows("SELECT run_uid FROM score ORDER BY 1") == [("more",), ("right",), ("wrong",)]
 
 
@@ -266,3 +262,90 @@ def test_without_a_place_the_rows_are_in_the_published_catalog(tmp_path: Path, m
 
     found = open_store(tmp_path / "store").query("SELECT run_uid, value FROM capabilities.score").rows()
     assert found == [("a", 0.5)]
+
+
+class RawRecord(BaseRecord, table_name="raw"):
+    content: bytes
+    text: str
+
+
+class PlainRecord:
+    """A record that is no pydantic model, and knows Python's own types alone."""
+
+    table_name = "plain"
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        assert mode == "python"
+        return {"run_uid": "p", "created_at": datetime(2026, 1, 1, tzinfo=UTC), "share": float("nan")}
+
+
+def test_the_preview_shows_any_value_in_short(workplace: Workplace) -> None:
+    """What is stored is stored: no value may make the step fail afterwards."""
+    raw = RawRecord(run_uid="r", content=b"\xff\x00", text="x" * 1_000_000)
+
+    shown = metadata_of(workplace.make(asset_that_returns([raw, PlainRecord()])))
+
+    assert workplace.rows("SELECT content FROM raw") == [(b"\xff\x00",)]
+    cells, plain = shown["preview"]
+    assert (cells["content"], len(cells["text"])) == ("b'\\xff\\x00'", 202)
+    assert (plain["created_at"], plain["share"]) == ("2026-01-01 00:00:00+00:00", "nan")
+
+
+def test_many_records_are_asked_for_their_fields_twice_at_most(workplace: Workplace) -> None:
+    """Once to be stored, once to tell their runs: what is shown comes from the first few."""
+    asked: list[str] = []
+
+    class Counted(PlainRecord):
+        def model_dump(self, *, mode: str) -> dict[str, Any]:
+            asked.append(mode)
+            return super().model_dump(mode=mode)
+
+    workplace.make(asset_that_returns([Counted() for _ in range(100)]))
+
+    assert asked == ["python"] * 200
+
+
+def test_an_asset_below_gets_the_columns_of_a_partition_that_is_empty_now(workplace: Workplace) -> None:
+    seen: list[pl.DataFrame] = []
+    given = iter([[ScoreRun("a")], []])
+
+    @dg.asset
+    def above() -> Any:
+        return next(given)
+
+    @dg.asset
+    def below(above: pl.DataFrame) -> None:
+        seen.append(above)
+
+    for _ in range(2):
+        workplace.make(above, below)
+
+    assert [frame.height for frame in seen] == [1, 0]
+    assert seen[1].columns == seen[0].columns
+
+
+def test_a_duckdb_file_needs_a_path_and_the_home_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path))
+    manager = CapabilityStoreIOManager(backend="duckdb")
+
+    with pytest.raises(StoreConfigInvalid, match="needs a uri"):
+        dg.materialize([asset_that_returns(ScoreRun("a"))], resources={"io_manager": manager})
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_an_object_store_are_in_no_repr() -> None:
+    manager = CapabilityStoreIOManager(uri="s3://bucket/runs", storage_options={"secret": "hunter2", "anon": False})
+
+    assert "hunter2" not in repr(manager)
+    assert "hunter2" not in str(manager)
+
+
+def test_an_asset_that_never_held_anything_is_named(workplace: Workplace) -> None:
+    @dg.asset
+    def below(above: pl.DataFrame) -> None: ...
+
+    with pytest.raises(AssetInputRefused, match="above has never held any rows: materialize it first"):
+        workplace.make(asset_that_returns(ScoreRun("unused")), below, selection=[below])

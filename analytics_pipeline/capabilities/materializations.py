@@ -61,6 +61,17 @@ class Held:
         ]
 
 
+def tables_ever_held(backend: StorageBackend, asset_key: str) -> frozenset[str]:
+    """The tables of all runs that an asset held at any time."""
+    if MATERIALIZATIONS not in backend.list_tables():
+        return frozenset()
+    rows = backend.query_sql(
+        f"SELECT DISTINCT capability_table FROM {MATERIALIZATIONS} "
+        f"WHERE asset_key = {literal(asset_key)} AND capability_table IS NOT NULL"
+    )
+    return frozenset(rows["capability_table"])
+
+
 def held_runs(
     backend: StorageBackend, asset_key: str, partition_keys: Iterable[str | None]
 ) -> Mapping[str | None, Held]:
