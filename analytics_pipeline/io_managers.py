@@ -130,7 +130,7 @@ def _by_partition(context: dg.OutputContext, obj: object) -> Mapping[str | None,
     asset = context.asset_key.to_user_string()
     if not context.has_asset_partitions:
         return {None: obj}
-    keys = list(context.asset_partition_keys)
+    keys = sorted(context.asset_partition_keys)
     if isinstance(obj, Mapping):
         if set(obj) != set(keys):
             raise AssetOutputRefused(asset, f"returned partitions {sorted(obj)} where {keys} were to be made")
