@@ -11,8 +11,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from analytics_pipeline.capabilities.backends.duckdb import DuckDBBackend
-from analytics_pipeline.capabilities.backends.object_store import is_object_uri, without_credentials
 from analytics_pipeline.capabilities.backends.parquet import ParquetBackend
+from analytics_pipeline.capabilities.backends.roots import checked_root, folder_of, is_object_uri
 from analytics_pipeline.capabilities.store import AnalyticsStore
 from analytics_pipeline.errors import StoreConfigInvalid
 
@@ -34,8 +34,8 @@ class AnalyticsStoreConfig(BaseModel):
 
     @field_validator("uri")
     @classmethod
-    def _without_secrets(cls, uri: str) -> str:
-        return without_credentials(uri)
+    def _checked(cls, uri: str) -> str:
+        return checked_root(uri)
 
     @model_validator(mode="after")
     def _in_its_place(self) -> Self:
@@ -56,7 +56,8 @@ def checked_config(config: AnalyticsStoreConfig | Mapping[str, Any]) -> Analytic
         return AnalyticsStoreConfig.model_validate(config)
     except ValidationError as error:
         problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise StoreConfigInvalid(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        reason = [".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")]
+        raise StoreConfigInvalid(": ".join(filter(None, reason))) from None
 
 
 def build_store(config: AnalyticsStoreConfig | Mapping[str, Any]) -> AnalyticsStore:
@@ -67,5 +68,5 @@ def build_store(config: AnalyticsStoreConfig | Mapping[str, Any]) -> AnalyticsSt
     """
     checked = checked_config(config)
     if checked.backend == "duckdb":
-        return AnalyticsStore(DuckDBBackend(checked.uri))
+        return AnalyticsStore(DuckDBBackend(folder_of(checked.uri)))
     return AnalyticsStore(ParquetBackend(checked.uri, checked.storage_options))

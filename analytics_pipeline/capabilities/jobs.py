@@ -21,13 +21,13 @@ from uuid import uuid4
 from analytics_pipeline.capabilities.config import AnalyticsStoreConfig, checked_config
 from analytics_pipeline.capabilities.provenance import ProvenanceLike, as_provenance
 from analytics_pipeline.capabilities.runs import CapabilityRun
+from analytics_pipeline.capabilities.secrets import without_secrets
 from analytics_pipeline.capabilities.workers import (
     Call,
     Failure,
     JobResult,
     Task,
     pickled,
-    without_secrets,
     work,
     work_in_process,
 )
@@ -120,7 +120,7 @@ class SubprocessBackend:
         try:
             sent = pickled(task)
         except (pickle.PicklingError, TypeError, AttributeError) as error:
-            refused = JobRefused(_name(task), without_secrets(str(error), task.config))
+            refused = JobRefused(_name(task), without_secrets(str(error), task.config.storage_options))
         if refused:
             raise refused  # outside of `except`, so that what is chained to it holds no secret either
         return self._watchers.submit(work_in_process, sent)

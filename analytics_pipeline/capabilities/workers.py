@@ -8,12 +8,11 @@ Text of a failure leaves a worker without any value of storage_options, whoever 
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import pickle
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -22,11 +21,9 @@ from typing import Any
 from analytics_pipeline.capabilities.config import AnalyticsStoreConfig, build_store
 from analytics_pipeline.capabilities.provenance import Provenance
 from analytics_pipeline.capabilities.runs import CapabilityRun
+from analytics_pipeline.capabilities.secrets import without_secrets
 from analytics_pipeline.capabilities.store import AnalyticsStore
 from analytics_pipeline.errors import RunNotFound
-
-_SHORTEST_SECRET = 3
-"""Shorter values, such as a flag or an empty text, stand everywhere and hide nothing."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +113,10 @@ def work(task: Task) -> JobResult | Failure:
         store = build_store(task.config)
         store.write([run], provenance=task.provenance.model_copy(update={"completed_at": datetime.now(UTC)}))
         return JobResult(task.job_id, run.run_uid, _uri(store, run.run_uid))
-    except Exception as error:  # noqa: BLE001 - whatever somebody's capability raises belongs to the one who waits
-        reason = without_secrets(f"{type(error).__name__}: {error}", task.config)
-        return Failure(reason, without_secrets(traceback.format_exc(), task.config))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody's capability does, somebody waits for it
+        options = task.config.storage_options
+        reason = without_secrets(f"{type(error).__name__}: {error}", options)
+        return Failure(reason, without_secrets(traceback.format_exc(), options))
 
 
 def pickled(task: Task) -> bytes:
@@ -170,24 +168,3 @@ def _uri(store: AnalyticsStore, run_uid: str) -> str | None:
         return store.get_run_uri(run_uid)
     except RunNotFound:
         return None
-
-
-def without_secrets(text: str, config: AnalyticsStoreConfig) -> str:
-    """The text without any value of storage_options, as it is or escaped."""
-    for secret in sorted(_texts(config.storage_options), key=len, reverse=True):
-        for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]):
-            text = text.replace(form, "…")
-    return text
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, bytes):
-        yield from _texts(value.decode(errors="replace"))
-    elif value is not None and not isinstance(value, bool) and len(str(value)) >= _SHORTEST_SECRET:
-        yield str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -45,6 +46,10 @@ def die() -> NoReturn:
 
 def leave(code: int) -> NoReturn:
     os._exit(code)
+
+
+def exit_with(message: str) -> NoReturn:
+    sys.exit(message)
 
 
 def fail_with(message: str) -> NoReturn:

@@ -22,7 +22,7 @@ from analytics_pipeline.errors import (
     JobRefused,
     StoreConfigInvalid,
 )
-from analytics_pipeline_tests.capabilities.jobs import PlaceRun, die, fail_with, leave, make_known
+from analytics_pipeline_tests.capabilities.jobs import PlaceRun, die, exit_with, fail_with, leave, make_known
 from analytics_pipeline_tests.capabilities.outputs import RUNS
 
 PATIENCE = 120
@@ -100,6 +100,15 @@ def test_a_failed_job_names_itself_and_says_where() -> None:
         job.result(PATIENCE)
     assert failed.value.job_id == job.job_id
     assert "in fail_with" in failed.value.__notes__[0]
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_job_that_calls_exit_fails_alone() -> None:
+    """Programs that are called as functions do so; whoever submits goes on."""
+    job = submit(exit_with, "bad arguments")
+
+    with pytest.raises(JobFailed, match=rf"Job {job.job_id} failed: SystemExit: bad arguments"):
+        job.result(PATIENCE)
 
 
 def everything_of(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import pyarrow as pa
 
+from analytics_pipeline.errors import StoreConfigInvalid
 from analytics_pipeline.store.append.tables import AppendTables
 
 
@@ -66,12 +67,22 @@ class FolderFiles:
         return str(self._tables.layout.root)
 
     def append(self, batches: Mapping[str, pa.Table]) -> Iterator[Stored]:
-        """All new rows, or none; see `AppendTables.append`."""
-        for table, (path, rows) in self._tables.append(batches).items():
+        """All new rows, or none; see `AppendTables.append`.
+
+        Raises:
+            StoreConfigInvalid: the folder is a file.
+        """
+        for table, (path, rows) in self.current().append(batches).items():
             yield Stored(table, None if path is None else str(path), rows)
 
     def current(self) -> AppendTables:
-        """The tables themselves."""
+        """The tables themselves.
+
+        Raises:
+            StoreConfigInvalid: the folder is a file.
+        """
+        if self._tables.layout.root.is_file():
+            raise StoreConfigInvalid(f"{self.uri} is a file: name a folder")
         return self._tables
 
     def uri_of(self, path: Path) -> str:

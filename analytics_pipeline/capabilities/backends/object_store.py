@@ -29,7 +29,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,13 +36,13 @@ import pyarrow.parquet as pq
 from analytics_pipeline.capabilities.backends.files import Stored
 from analytics_pipeline.capabilities.identity import CapabilityIdentity
 from analytics_pipeline.capabilities.records import MATERIALIZATIONS, RUNS
+from analytics_pipeline.capabilities.secrets import without_secrets
 from analytics_pipeline.errors import AnalyticsError, ObjectStoreFailed, StoreConfigInvalid
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
 from analytics_pipeline.store.append.tables import COMPACT_AFTER, AppendTables
 from analytics_pipeline.store.schema import TABLE_NAME, columns_of
 
 _ENDING = ".parquet"
-_FILE = "file://"
 _AT_ONCE = 8
 _IN_ONE_FETCH = 256
 _GROUPS = {RUNS: ("run_uid", "run_event_id"), MATERIALIZATIONS: ("materialization_id",)}
@@ -58,53 +57,28 @@ def _turn(table: str) -> int:
 MakeTables = Callable[[Path], AppendTables]
 
 
-def is_object_uri(root: str | Path) -> bool:
-    """Whether a root is the URL of an object store, and no folder."""
-    return isinstance(root, str) and "://" in root and not root.startswith(_FILE)
-
-
-def folder_of(root: str | Path) -> Path:
-    """The folder that a path or a `file://` URL names."""
-    return Path(unquote(root.removeprefix(_FILE)) if isinstance(root, str) and root.startswith(_FILE) else root)
-
-
-def without_credentials(uri: str) -> str:
-    """The URI, checked: it is shown and logged.
-
-    Raises:
-        ValueError: it carries a password, or a query, which may be one.
-    """
-    parts = urlsplit(uri)
-    if parts.password is not None or (parts.scheme and parts.query):
-        raise ValueError("a uri carries no password and no query: give credentials in storage_options")
-    return uri
-
-
 class ObjectFiles:
     """The objects below a prefix, `{uri}/{table}/{name}.parquet`.
 
     Safe to share between threads, not with a forked child.
 
     Args:
-        uri: `s3://`, `gs://`, `az://`, or any other that fsspec knows.
+        uri: `s3://`, `gs://`, `az://`, or any other that fsspec knows; see `checked_root`.
         storage_options: for fsspec; never shown.
         tables: makes the tables over a folder, here the mirror.
         cache: keeps the mirror for later processes; by default it goes with this object.
 
     Raises:
-        StoreConfigInvalid: the URI carries credentials; fsspec does not know its protocol, lacks the package for it, or
-            does not take the options.
+        StoreConfigInvalid: fsspec does not know the URI's protocol, lacks the package for it, or does not take the
+            options.
     """
 
     def __init__(
         self, uri: str, storage_options: Mapping[str, Any], tables: MakeTables, cache: Path | None = None
     ) -> None:
-        try:
-            self._uri = without_credentials(uri).rstrip("/")
-        except ValueError as error:
-            raise StoreConfigInvalid(str(error)) from None
-        self._secrets = [value for value in _texts(storage_options) if value]
-        self._fs, self._root = self._file_system(storage_options)
+        self._uri = uri.rstrip("/")
+        self._options = storage_options
+        self._fs, self._root = self._file_system()
         self._mirror = tables(self._mirror_folder(cache))
         self._identity = CapabilityIdentity()
         self._guard = threading.Lock()
@@ -112,13 +86,13 @@ class ObjectFiles:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._uri!r})"
 
-    def _file_system(self, options: Mapping[str, Any]) -> tuple[Any, str]:
+    def _file_system(self) -> tuple[Any, str]:
         try:
             import fsspec  # noqa: PLC0415 - an extra: `analytics_pipeline[objects]`
 
-            file_system, root = fsspec.core.url_to_fs(self._uri, **options)
+            file_system, root = fsspec.core.url_to_fs(self._uri, **self._options)
         except (ImportError, TypeError, ValueError) as error:
-            reason = f"{self._uri} cannot be opened: {self._without_secrets(error)}"
+            reason = f"{self._uri} cannot be opened: {self._told(error)}"
             raise StoreConfigInvalid(f"{reason} (pip install analytics_pipeline[objects], gcsfs, or adlfs)") from None
         return file_system, root.rstrip("/")
 
@@ -222,7 +196,7 @@ class ObjectFiles:
             if isinstance(content, FileNotFoundError):
                 continue  # removed since it was listed
             if isinstance(content, Exception):
-                raise ObjectStoreFailed(self._uri, self._without_secrets(content)) from None
+                raise ObjectStoreFailed(self._uri, self._told(content)) from None
             folder = self._mirror.layout.folder(table)
             part = folder / f".{uuid.uuid4().hex}.part"
             part.write_bytes(content)
@@ -235,13 +209,10 @@ class ObjectFiles:
         except AnalyticsError:
             raise
         except Exception as error:  # noqa: BLE001 - each protocol has errors of its own, some of them plain ones
-            raise ObjectStoreFailed(self._uri, self._without_secrets(error)) from None
+            raise ObjectStoreFailed(self._uri, self._told(error)) from None
 
-    def _without_secrets(self, error: Exception) -> str:
-        text = f"{type(error).__name__}: {error}"
-        for value in self._secrets:
-            text = text.replace(value, "…")
-        return text
+    def _told(self, error: Exception) -> str:
+        return without_secrets(f"{type(error).__name__}: {error}", self._options)
 
 
 def _parts(table: str, rows: pa.Table) -> Iterator[pa.Table]:
@@ -252,15 +223,3 @@ def _parts(table: str, rows: pa.Table) -> Iterator[pa.Table]:
         places.setdefault(key, []).append(place)
     for chosen in places.values():
         yield rows.take(pa.array(chosen, pa.int64()))
-
-
-def _texts(value: object) -> Iterator[str]:
-    """All texts in options, however deep."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, (list, tuple)):
-        for inner in value:
-            yield from _texts(inner)

@@ -13,13 +13,14 @@ from typing import Any
 import polars as pl
 
 from analytics_pipeline.capabilities.backends.files import Files, FolderFiles
-from analytics_pipeline.capabilities.backends.object_store import ObjectFiles, folder_of, is_object_uri
+from analytics_pipeline.capabilities.backends.object_store import ObjectFiles
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
+from analytics_pipeline.capabilities.backends.roots import checked_root, folder_of, is_object_uri
 from analytics_pipeline.capabilities.identity import CapabilityIdentity, run_uids
 from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.rows import tables_of
 from analytics_pipeline.capabilities.runs import Record
-from analytics_pipeline.errors import RunNotFound, TableNotFound
+from analytics_pipeline.errors import RunNotFound, StoreConfigInvalid, TableNotFound
 from analytics_pipeline.store.append.recovery import Unreadable
 from analytics_pipeline.store.append.tables import COMPACT_AFTER, AppendTables
 from analytics_pipeline.store.schema import arrow_schema
@@ -36,6 +37,9 @@ class ParquetBackend(StorageBackend):
         cache: folder that keeps what was fetched from an object store for later processes.
         unreadable: what to do about damaged files that another program left there.
         compact_after: files of a table at which a write copies them into one, for queries.
+
+    Raises:
+        StoreConfigInvalid: the root shows credentials or is misspelt, or its object store cannot be opened.
     """
 
     def __init__(
@@ -50,10 +54,14 @@ class ParquetBackend(StorageBackend):
         def tables(folder: Path) -> AppendTables:
             return AppendTables(folder, CapabilityIdentity(), unreadable=unreadable, compact_after=compact_after)
 
+        try:
+            place = checked_root(root)
+        except ValueError as error:
+            raise StoreConfigInvalid(str(error)) from None
         self._files: Files = (
-            ObjectFiles(str(root), storage_options or {}, tables, cache)
-            if is_object_uri(root)
-            else FolderFiles(tables(folder_of(root)))
+            ObjectFiles(place, storage_options or {}, tables, cache)
+            if is_object_uri(place)
+            else FolderFiles(tables(folder_of(place)))
         )
 
     @property

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from analytics_pipeline.capabilities.backends.object_store import without_credentials
+from analytics_pipeline.capabilities.backends.roots import checked_root
 from analytics_pipeline.capabilities.documents.inbox import (
     LARGEST_BYTES,
     Dropped,
@@ -46,8 +46,8 @@ class BucketInbox:
         try:
             from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
 
-            self.place = without_credentials(url)
-            self._files, root = url_to_fs(url)
+            self.place = checked_root(url)
+            self._files, root = url_to_fs(self.place)
         except ImportError as error:
             raise ExtraMissing("An inbox in an object store", "objects") from error
         except ValueError as error:
