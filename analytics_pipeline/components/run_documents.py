@@ -41,7 +41,6 @@ TABLES = {
 }
 """The tables that documents fill."""
 
-_SHOWN = 20
 _LARGEST_MB = 64
 _LOOK_SECONDS = 10.0
 
@@ -76,7 +75,7 @@ def take_up_run_documents(
                 context.log.info("So far: %s", _summary(done))
     except dg.Failure as error:  # what was stored until then is stored, and told
         failure = error
-    for rejected in done.rejected[:_SHOWN]:
+    for rejected in done.first_rejected:
         context.log.warning("Rejected %s: %s", rejected.name, rejected.refusal.problems[0])
     yield from _materializations(done)
     if failure:
@@ -111,20 +110,20 @@ def _materializations(done: "Batch") -> Iterator[dg.AssetMaterialization]:
 
 
 def _summary(done: "Batch") -> str:
-    return f"{done.stored} runs stored, {done.known} known, {len(done.rejected)} rejected, {done.waiting} still growing"
+    return f"{done.stored} runs stored, {done.known} known, {done.rejected} rejected, {done.waiting} still growing"
 
 
 def _metadata(done: "Batch", analytics: AnalyticsResource) -> dict[str, dg.MetadataValue]:
     lines = [
         "| document | problem | of |",
         "|---|---|--:|",
-        *(_line(one.name, str(one.refusal.problems[0]), one.refusal.count) for one in done.rejected[:_SHOWN]),
+        *(_line(one.name, str(one.refusal.problems[0]), one.refusal.count) for one in done.first_rejected),
     ]
     rejected = {"reasons": dg.MetadataValue.md("\n".join(lines))} if done.rejected else {}
     return {
         "stored_runs": dg.MetadataValue.int(done.stored),
         "known_runs": dg.MetadataValue.int(done.known),
-        "rejected": dg.MetadataValue.int(len(done.rejected)),
+        "rejected": dg.MetadataValue.int(done.rejected),
         "still_growing": dg.MetadataValue.int(done.waiting),
         "tables": dg.MetadataValue.text(", ".join(sorted(done.rows)) or "none"),
         "reports": dg.MetadataValue.path(f"{inbox_of(analytics.home())}/rejected"),

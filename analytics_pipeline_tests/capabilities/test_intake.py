@@ -19,7 +19,7 @@ import pytest
 from analytics_pipeline.capabilities import AnalyticsStore, DuckDBBackend, ParquetBackend
 from analytics_pipeline.capabilities.documents import intake as intake_module
 from analytics_pipeline.capabilities.documents.folder import FolderInbox
-from analytics_pipeline.capabilities.documents.intake import Batch, Intake
+from analytics_pipeline.capabilities.documents.intake import SHOWN, Batch, Intake
 from analytics_pipeline.errors import DocumentsStuck, InboxUnusable, StoreError
 from analytics_pipeline_tests.capabilities import dropped
 from analytics_pipeline_tests.capabilities.dropped import (
@@ -71,7 +71,7 @@ def test_a_good_document_is_stored_and_put_away_by_day(inbox: Path, store: Path)
 
     done = take_up(inbox, store)
 
-    assert (done.stored, done.known, done.rejected, done.waiting) == (1, 0, (), 0)
+    assert (done.stored, done.known, done.rejected, done.waiting) == (1, 0, 0, 0)
     assert (done.runs, done.rows) == ({"dataeval_bias": 1}, {"dataeval_bias": 1, "runs": 1})
     assert query(store, "SELECT run_uid, dataset_id, user_id FROM dataeval_bias JOIN runs USING (run_uid)") == [
         ("a1", "cifar10", "ada")
@@ -91,7 +91,7 @@ def test_a_bad_document_is_put_aside_with_its_report(inbox: Path, store: Path) -
     assert (path.name, path.read_bytes()) == ("bad.json", content)
     assert (report["document"], report["run_uid"], report["error_count"]) == ("bad.json", "a1", 2)
     assert {"field": "owner", "reason": "is no field of this document", "found": '"ada"'} in report["errors"]
-    assert [rejected.name for rejected in done.rejected] == ["bad.json"]
+    assert [rejected.name for rejected in done.first_rejected] == ["bad.json"]
     assert not store.exists(), "nothing was written"
 
 
@@ -103,8 +103,22 @@ def test_bad_documents_do_not_hold_up_the_good_ones_around_them(inbox: Path, sto
 
     done = take_up(inbox, store)
 
-    assert (done.stored, len(done.rejected), waiting(inbox)) == (2 * len(BAD), len(BAD), [])
+    assert (done.stored, done.rejected, waiting(inbox)) == (2 * len(BAD), len(BAD), [])
     assert [report["errors"][0]["field"] for _, report in reports(inbox)] == [field for _, field, _ in BAD.values()]
+
+
+def test_of_many_bad_documents_all_are_counted_and_the_first_are_told(inbox: Path, store: Path) -> None:
+    """A producer gone wrong drops a hundred thousand: what is kept of each would be more than memory holds."""
+    for number in range(70):
+        drop(inbox, f"{number}.json", b"[]")
+
+    batches = list(Intake(FolderInbox(inbox), ParquetBackend(store), batch=30).take_up(print))
+
+    done = sum(batches, Batch())
+    assert [batch.rejected for batch in batches] == [30, 30, 10]
+    assert [len(batch.first_rejected) for batch in batches] == [SHOWN, SHOWN, 10]
+    assert (done.rejected, done.first_rejected) == (70, batches[0].first_rejected)
+    assert len(list(reports(inbox))) == 70, "each has its report"
 
 
 def test_a_known_run_changes_nothing(inbox: Path, store: Path) -> None:
@@ -168,7 +182,7 @@ def test_half_a_document_is_left_to_grow_and_stored_when_it_is_whole(inbox: Path
 
     first = take_up(inbox, store)
 
-    assert (first.waiting, first.rejected, waiting(inbox)) == (1, (), ["growing.json"])
+    assert (first.waiting, first.rejected, waiting(inbox)) == (1, 0, ["growing.json"])
     (inbox / "growing.json").write_bytes(text())
     assert take_up(inbox, store).stored == 1
 
@@ -176,19 +190,19 @@ def test_half_a_document_is_left_to_grow_and_stored_when_it_is_whole(inbox: Path
 def test_half_a_document_is_refused_once_nobody_writes_it_any_more(inbox: Path, store: Path) -> None:
     drop(inbox, "left.json", text()[:100])
 
-    assert len(take_up(inbox, store).rejected) == 1
+    assert take_up(inbox, store).rejected == 1
 
 
 def test_a_moment_far_in_the_future_does_not_keep_a_document_for_ever(inbox: Path, store: Path) -> None:
     drop(inbox, "future.json", b"{", written=time.time() + 86_400)
 
-    assert len(take_up(inbox, store).rejected) == 1
+    assert take_up(inbox, store).rejected == 1
 
 
 def test_a_whole_document_is_refused_at_once(inbox: Path, store: Path) -> None:
     drop(inbox, "fresh.json", b"{}", written=time.time())
 
-    assert len(take_up(inbox, store).rejected) == 1
+    assert take_up(inbox, store).rejected == 1
 
 
 def test_links_folders_and_pipes_are_put_aside_and_not_followed(inbox: Path, store: Path, tmp_path: Path) -> None:
@@ -202,7 +216,7 @@ def test_links_folders_and_pipes_are_put_aside_and_not_followed(inbox: Path, sto
 
     done = take_up(inbox, store)
 
-    assert (done.stored, len(done.rejected), waiting(inbox)) == (0, 3, [])
+    assert (done.stored, done.rejected, waiting(inbox)) == (0, 3, [])
     reasons = {path.name: report["errors"][0]["reason"] for path, report in reports(inbox)}
     assert reasons["link.json"] == "is a symbolic link: put the file itself there"
     assert reasons["folder.json"] == reasons["pipe.json"] == "is a folder or a device: put the file itself there"
@@ -255,7 +269,7 @@ def test_a_name_that_is_no_text_is_no_trouble(inbox: Path, store: Path) -> None:
     inbox.mkdir()
     Path(os.fsdecode(os.fsencode(inbox) + b"/caf\xe9.json")).write_bytes(b"{}")
 
-    (rejected,) = take_up(inbox, store).rejected
+    (rejected,) = take_up(inbox, store).first_rejected
 
     assert rejected.name == "caf\ufffd.json"
     rejected.name.encode()
@@ -336,7 +350,7 @@ def test_what_a_table_refuses_is_put_aside_and_blocks_no_other_table(inbox: Path
     done = take_up(inbox, store)
 
     biased = sum(TABLES[number % len(TABLES)] == "dataeval_bias" for number in range(20))
-    assert (done.stored, len(done.rejected)) == (20 - biased, biased)
+    assert (done.stored, done.rejected) == (20 - biased, biased)
     assert all("coverage_total" in report["errors"][0]["reason"] for _, report in reports(inbox))
 
 
@@ -347,7 +361,7 @@ def test_a_number_that_no_column_can_hold_fails_its_own_document_alone(inbox: Pa
 
     done = take_up(inbox, store)
 
-    assert (done.stored, [rejected.name for rejected in done.rejected]) == (20, ["large.json"])
+    assert (done.stored, [rejected.name for rejected in done.first_rejected]) == (20, ["large.json"])
     assert len(list(store.rglob("dataeval_bias/*.parquet"))) == 1, "the others in one file"
     ((_, report),) = reports(inbox)
     assert "no int column can" in report["errors"][0]["reason"]

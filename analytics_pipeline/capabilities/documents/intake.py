@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend
@@ -38,6 +39,10 @@ _OF_THE_RUNS = (CapabilityError, ColumnTypeChanged, NameRefused)
 """What the store has against runs, not about itself."""
 
 
+SHOWN = 20
+"""Rejected documents that are told one by one; each has a report of its own beside it."""
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A document that was moved aside.
@@ -58,13 +63,15 @@ class Batch:
     Args:
         known: documents of runs that the store had.
         rejected: documents moved aside.
+        first_rejected: the first of them; of a hundred thousand nobody reads all, and memory would not hold them.
         waiting: documents that may be still growing.
         rows: new ones by table.
         runs: new ones by table.
     """
 
     known: int = 0
-    rejected: Sequence[Rejected] = ()
+    rejected: int = 0
+    first_rejected: Sequence[Rejected] = ()
     waiting: int = 0
     rows: Mapping[str, int] = field(default_factory=dict)
     runs: Mapping[str, int] = field(default_factory=dict)
@@ -77,7 +84,8 @@ class Batch:
     def __add__(self, other: Batch) -> Batch:
         return Batch(
             self.known + other.known,
-            (*self.rejected, *other.rejected),
+            self.rejected + other.rejected,
+            (*self.first_rejected, *other.first_rejected)[:SHOWN],
             self.waiting + other.waiting,
             _sums(self.rows, other.rows),
             _sums(self.runs, other.runs),
@@ -104,7 +112,8 @@ class Intake:
         self._backend = backend
         self._batch = batch
         self._at_most = at_most
-        self._stuck: list[tuple[str, OSError]] = []
+        self._stuck = 0
+        self._first_stuck: tuple[str, str] | None = None
 
     def take_up(self, log: Callable[[str], None]) -> Iterator[Batch]:
         """Read, store and move documents until none is left that was not looked at; tells of each batch.
@@ -120,9 +129,8 @@ class Intake:
         with self._inbox.held(log):
             for group in self._groups():
                 yield self._take_up(group)
-        if self._stuck:
-            name, error = self._stuck[0]
-            raise DocumentsStuck(self._inbox.place, len(self._stuck), name, error.strerror or str(error))
+        if self._first_stuck:
+            raise DocumentsStuck(self._inbox.place, self._stuck, *self._first_stuck)
 
     def _groups(self) -> Iterator[Sequence[Dropped]]:
         """Documents that were not looked at before, as many at a time as memory and one write should hold."""
@@ -157,8 +165,7 @@ class Intake:
             else:
                 waiting += 1
         stored = self._stored(good) if good else Batch()
-        rejected = [one for dropped, refusal in refused for one in self._rejected(dropped, refusal)]
-        return stored + Batch(rejected=rejected, waiting=waiting)
+        return stored + self._rejected(refused) + Batch(waiting=waiting)
 
     def _stored(self, reads: Sequence[_Read]) -> Batch:
         """Store runs in one write; where the store refuses it, without those that are to blame."""
@@ -183,24 +190,26 @@ class Intake:
             return self._stored(ordered[:middle]) + self._stored(ordered[middle:])
         if len(reads) == 1:
             good, refusals = [], [refusals[0] or refused_by_store(reads[0].run, error)]
-        rejected = [
-            one
-            for read, refusal in zip(reads, refusals, strict=True)
-            if refusal is not None
-            for one in self._rejected(read.dropped, refusal)
+        refused = [
+            (read.dropped, refusal) for read, refusal in zip(reads, refusals, strict=True) if refusal is not None
         ]
-        return Batch(rejected=rejected) + (self._stored(good) if good else Batch())
+        return self._rejected(refused) + (self._stored(good) if good else Batch())
 
-    def _rejected(self, dropped: Dropped, refusal: Refusal) -> Sequence[Rejected]:
-        is_moved = self._moved(dropped, lambda document: self._inbox.reject(document, refusal))
-        return [Rejected(dropped.shown, refusal)] if is_moved else []
+    def _rejected(self, refused: Sequence[tuple[Dropped, Refusal]]) -> Batch:
+        moved = [
+            Rejected(dropped.shown, refusal)
+            for dropped, refusal in refused
+            if self._moved(dropped, partial(self._inbox.reject, refusal=refusal))
+        ]
+        return Batch(rejected=len(moved), first_rejected=moved[:SHOWN])
 
     def _moved(self, dropped: Dropped, move: Callable[[Dropped], bool]) -> bool:
         try:
             return move(dropped)
         except OSError as error:
             logger.warning("%s stays in the inbox %s: %s", dropped.shown, self._inbox.place, error)
-            self._stuck.append((dropped.shown, error))
+            self._stuck += 1
+            self._first_stuck = self._first_stuck or (dropped.shown, error.strerror or str(error))
             return False
 
 
