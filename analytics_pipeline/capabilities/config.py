@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from analytics_pipeline.capabilities.backends.duckdb import DuckDBBackend
 from analytics_pipeline.capabilities.backends.parquet import ParquetBackend
 from analytics_pipeline.capabilities.backends.roots import checked_root, folder_of, is_object_uri
+from analytics_pipeline.capabilities.records import first_problem
 from analytics_pipeline.capabilities.store import AnalyticsStore
 from analytics_pipeline.errors import StoreConfigInvalid
 
@@ -55,9 +56,7 @@ def checked_config(config: AnalyticsStoreConfig | Mapping[str, Any]) -> Analytic
     try:
         return AnalyticsStoreConfig.model_validate(config)
     except ValidationError as error:
-        problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        reason = [".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")]
-        raise StoreConfigInvalid(": ".join(filter(None, reason))) from None
+        raise StoreConfigInvalid(first_problem(error)) from None
 
 
 def build_store(config: AnalyticsStoreConfig | Mapping[str, Any]) -> AnalyticsStore:

@@ -6,11 +6,12 @@ records become Parquet (`rows`).
 
 from __future__ import annotations
 
+import re
 import types
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from analytics_pipeline.errors import RecordFieldNotScalar, RecordTableRefused
 from analytics_pipeline.store.schema import TABLE_NAME
@@ -27,6 +28,8 @@ RESERVED = (RUNS, MATERIALIZATIONS)
 SCALARS = (bool, int, float, str, bytes, datetime)
 """Types of fields, with their subclasses; `bool` before `int`, which it is a subclass of."""
 
+_DAY_AND_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
+
 
 def in_utc(value: datetime) -> datetime:
     """A moment in UTC.
@@ -42,8 +45,26 @@ def in_utc(value: datetime) -> datetime:
         raise ValueError("in UTC it lies before the year 1 or after the year 9999") from None
 
 
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a model's values: which field, and why; the values are not repeated."""
+    problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    reason = problem["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, [".".join(map(str, problem["loc"])), reason]))
+
+
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 """A point of time with its zone, kept in UTC."""
+
+
+def _written(value: object) -> object:
+    """Pydantic takes numbers, and digits in quotes, for seconds or milliseconds by their size."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _DAY_AND_TIME.match(value)):
+        return value
+    raise ValueError("write a moment as text with its time zone, such as 2026-01-31T12:00:00Z")
+
+
+WrittenMoment = Annotated[Moment, BeforeValidator(_written)]
+"""A moment that somebody wrote down: as a `datetime`, or as text of ISO 8601; never as a number."""
 
 
 def scalar_of(annotation: object) -> type | None:

@@ -226,8 +226,40 @@ def test_a_text_that_is_no_text_is_refused() -> None:
     assert only_problem(content).startswith("datasets[0].id: ")
 
 
-def test_a_moment_is_a_text() -> None:
-    assert "created_at: write a moment as text" in only_problem(text(created_at=1_714_564_800))
+NO_MOMENTS: tuple[object, ...] = (
+    1_714_564_800,
+    1_714_564_800.5,
+    "1714564800",
+    "1714564800.5",
+    "-1",
+    True,
+    "2024-05-01",
+)
+
+
+@pytest.mark.parametrize("value", NO_MOMENTS)
+def test_a_moment_is_a_text_of_day_time_and_zone(value: object) -> None:
+    """Of a number, in quotes or not, nobody knows whether it counts seconds or milliseconds."""
+    assert "created_at: write a moment as text" in only_problem(text(created_at=value))
+    for name in ("submitted_at", "completed_at"):
+        problem = only_problem(text(provenance={name: value}))
+        assert problem.startswith(f"provenance.{name}: write a moment as text with its time zone")
+
+
+def test_a_moment_without_zone_is_refused_in_provenance_too() -> None:
+    assert "needs a time zone" in only_problem(text(provenance={"submitted_at": "2024-05-01T12:00:00"}))
+
+
+@pytest.mark.parametrize("version", ["true", "1.0", '"1"', "1e0", "null", "[1]"])
+def test_the_version_is_the_number_one_and_nothing_that_equals_it(version: str) -> None:
+    content = text().replace(b'"schema_version": 1', f'"schema_version": {version}'.encode())
+
+    assert only_problem(content).startswith("schema_version: Input should be 1")
+
+
+def test_a_run_uid_holds_no_nul() -> None:
+    """It ends a text in many programs: two runs would be one there."""
+    assert only_problem(text(run_uid="a\0b")).startswith("run_uid: holds the character NUL")
 
 
 def test_a_run_without_results_is_refused() -> None:

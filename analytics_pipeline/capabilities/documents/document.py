@@ -10,20 +10,26 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import AfterValidator, BeforeValidator, Field, create_model
 
 from analytics_pipeline.capabilities.extraction import CAPABILITIES
 from analytics_pipeline.capabilities.extraction.outputs import Measured, Name, Outputs, RunFacts
 from analytics_pipeline.capabilities.finished import FinishedRun
 from analytics_pipeline.capabilities.provenance import Provenance
-from analytics_pipeline.capabilities.records import Moment
+from analytics_pipeline.capabilities.records import WrittenMoment
 
 
-def _as_text(value: object) -> object:
-    """A bare number would be taken for seconds or milliseconds, by its size."""
-    if isinstance(value, (int, float)):
-        raise ValueError("write a moment as text, such as 2026-01-31T12:00:00Z")  # noqa: TRY004 - pydantic's own way
-    return value
+def _whole(version: object) -> object:
+    """To Python, true and 1.0 are 1; to others they are not."""
+    if version == 1 and type(version) is not int:
+        raise ValueError("Input should be 1")
+    return version
+
+
+def _storable(run_uid: str) -> str:
+    if "\0" in run_uid:
+        raise ValueError("holds the character NUL")
+    return run_uid
 
 
 class Entity(Measured):
@@ -51,11 +57,11 @@ class Envelope(Measured):
         provenance: who ran it and where.
     """
 
-    schema_version: Literal[1]
+    schema_version: Annotated[Literal[1], BeforeValidator(_whole)]
     capability: str
-    run_uid: Annotated[str, Field(min_length=1, max_length=200)]
+    run_uid: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
     capability_id: Name
-    created_at: Annotated[Moment, BeforeValidator(_as_text)] | None = None
+    created_at: WrittenMoment | None = None
     datasets: tuple[Entity, ...]
     models: tuple[Entity, ...] = ()
     metrics: tuple[Entity, ...] = ()
