@@ -35,6 +35,16 @@ class RecordFieldNotScalar(CapabilityError, TypeError):
         )
 
 
+class RecordRefused(CapabilityError, TypeError):
+    """An object was given as a record that is none."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(
+            f"A {kind} {reason}, so it is no record. Nothing was written. A record has a text as its table_name, and "
+            f'model_dump(mode="python") gives a dictionary of its fields.'
+        )
+
+
 class RecordValueRefused(CapabilityError, ValueError):
     """A record holds a value that its column cannot."""
 
@@ -59,6 +69,13 @@ class RunRefused(CapabilityError, ValueError):
         super().__init__(f"Run {run_uid!r} {reason}. Nothing was written.")
 
 
+class ProvenanceRefused(CapabilityError, ValueError):
+    """What was given as provenance is none; values are not repeated."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The provenance cannot be used: {reason}. Nothing was written.")
+
+
 class RunNotFound(CapabilityError, ValueError):
     """No table has a run."""
 
@@ -78,6 +95,26 @@ class StoreConfigInvalid(CapabilityError, ValueError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The analytics store's configuration cannot be used: {reason}.")
+
+
+class DatabaseUnreadable(CapabilityError):
+    """What is where a DuckDB file should be cannot be read as one."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(
+            f"{path} cannot be opened as a DuckDB file: {detail}. Nothing was changed. Restore it from a copy, take it "
+            f"away, or name another file."
+        )
+
+
+class DatabaseHeld(CapabilityError):
+    """Another program has a DuckDB file open, which then nobody else can."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(
+            f"{path} is open in another program or connection: {detail}. Nothing was changed. Close it there, and do "
+            f"the same again; the store itself opens the file for the length of a call."
+        )
 
 
 class ObjectStoreFailed(CapabilityError):
