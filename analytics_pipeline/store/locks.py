@@ -67,6 +67,16 @@ def _open(path: Path) -> int:
         raise
 
 
+def _open_to_share(path: Path) -> int:
+    """As `_open`; a file that this user may only read will do, too."""
+    try:
+        return _open(path)
+    except StoreUnwritable:
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY)
+        raise
+
+
 def _is_still(path: Path, descriptor: int) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
@@ -120,14 +130,14 @@ def shared(path: Path, log: Callable[[str], None]) -> AbstractContextManager[Non
         log: told once for whom this waits.
 
     Raises:
-        StoreUnwritable: see `try_lock`.
+        StoreUnwritable: this user may not read the file, or there is none and he may not create it.
     """
     return _held(path, fcntl.LOCK_SH, log)
 
 
 @contextmanager
 def _held(path: Path, kind: int, log: Callable[[str], None]) -> Iterator[None]:
-    lock = FileLock(descriptor := _open(path))
+    lock = FileLock(descriptor := _open(path) if kind == fcntl.LOCK_EX else _open_to_share(path))
     try:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)

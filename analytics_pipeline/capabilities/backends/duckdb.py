@@ -8,9 +8,10 @@ readers hold it together, and nobody keeps the file open longer than a call.
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -22,7 +23,16 @@ from analytics_pipeline.capabilities.identity import CapabilityIdentity, run_uid
 from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.rows import tables_of
 from analytics_pipeline.capabilities.runs import Record
-from analytics_pipeline.errors import AppendFailed, RunNotFound, TableNotFound
+from analytics_pipeline.errors import (
+    AnalyticsError,
+    AppendFailed,
+    DatabaseHeld,
+    DatabaseUnreadable,
+    QueryFailed,
+    RunNotFound,
+    StoreUnwritable,
+    TableNotFound,
+)
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
 from analytics_pipeline.store.locks import exclusive, shared
 from analytics_pipeline.store.schema import Column, Columns, arrow_schema, columns_of, identifier, literal
@@ -31,6 +41,14 @@ from analytics_pipeline.store.sealed import DEFAULT_TIMEOUT, SealedSql
 logger = logging.getLogger(__name__)
 
 _DATABASE = "capabilities"
+_GIVEN_NAME = "given rows"  # the name of no table of records: it has a space
+_GIVEN = identifier(_GIVEN_NAME)
+_RUN_UID = Column("run_uid", "VARCHAR")
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_HELD = (duckdb.ConnectionException, duckdb.ResourceInUseException)
+"""Of a connection that this process has to the file, with other settings."""
+
+_DAMAGED = ("not a valid DuckDB database", "Corrupt database file", "Could not read")
 _IDENTITIES = "own.identities"
 _PREPARE = f"""
 CREATE SCHEMA IF NOT EXISTS own;
@@ -61,6 +79,7 @@ class DuckDBBackend(StorageBackend):
             RecordValueRefused, RecordsDisagree, RunRefused: see `tables_of`.
             ColumnTypeChanged, NameRefused: a field does not fit its table.
             AppendFailed, StoreUnwritable: the disk refused.
+            DatabaseUnreadable, DatabaseHeld: the file is no DuckDB file, or another program has it open.
         """
         batches = {table: without_empty_types(rows) for table, rows in tables_of(records).items()}
         if not batches:
@@ -90,21 +109,25 @@ class DuckDBBackend(StorageBackend):
             connection.execute(f"CREATE TABLE {identifier(table)} ({listed})")
         for name, type_ in added if columns else ():
             connection.execute(f"ALTER TABLE {identifier(table)} ADD COLUMN {identifier(name)} {type_}")
-        connection.register("fresh_rows", fresh)
-        connection.execute(f"INSERT INTO {identifier(table)} BY NAME SELECT * FROM fresh_rows")
-        connection.unregister("fresh_rows")
+        with _registered(connection, fresh):
+            connection.execute(f"INSERT INTO {identifier(table)} BY NAME SELECT * FROM {_GIVEN}")
         taken = pa.table({"identity": [one for row in self._identity.of(table, fresh) for one in row]})
-        connection.register("taken", taken)
-        connection.execute(f"INSERT OR IGNORE INTO {_IDENTITIES} SELECT ?, identity FROM taken", [table])
-        connection.unregister("taken")
+        with _registered(connection, taken):
+            connection.execute(f"INSERT OR IGNORE INTO {_IDENTITIES} SELECT ?, identity FROM {_GIVEN}", [table])
         return fresh
 
     def list_tables(self) -> list[str]:
-        """Names of the tables that hold rows, sorted."""
+        """Names of the tables that hold rows, sorted.
+
+        Raises:
+            DatabaseUnreadable, DatabaseHeld: see `write_with_receipt`.
+        """
         return sorted(self._tables())
 
     def describe_table(self, table_name: str) -> dict[str, str]:
         """Columns of a table over all versions of its records, with the names of their Polars types.
+
+        A column of another program's table that no data frame can hold has the name of its DuckDB type.
 
         Raises:
             TableNotFound: there is no such table.
@@ -112,8 +135,17 @@ class DuckDBBackend(StorageBackend):
         tables = self._tables()
         if table_name not in tables:
             raise TableNotFound(table_name, sorted(tables))
-        schema = pl.DataFrame(arrow_schema(tables[table_name]).empty_table()).schema
-        return {name: str(dtype) for name, dtype in schema.items()}
+        return {column.name: self._polars_type(table_name, column) for column in tables[table_name]}
+
+    def _polars_type(self, table: str, column: Column) -> str:
+        try:
+            return str(pl.DataFrame(arrow_schema((column,)).empty_table()).dtypes[0])
+        except KeyError:  # a type that records have not
+            asked = f"SELECT {identifier(column.name)} FROM {identifier(table)} LIMIT 0"
+        try:
+            return str(self.query_sql(asked).dtypes[0])
+        except QueryFailed:
+            return column.type
 
     def get_run_uri(self, run_uid: str) -> str:
         """The file, where it has the run.
@@ -121,9 +153,11 @@ class DuckDBBackend(StorageBackend):
         Raises:
             RunNotFound: it has not.
         """
-        for table in self.list_tables():
+        for table, columns in self._tables().items():
+            if table in RESERVED or _RUN_UID not in columns:
+                continue  # the store's own, or another program's
             sql = f"SELECT 1 FROM {identifier(table)} WHERE run_uid = {literal(run_uid)} LIMIT 1"
-            if table not in RESERVED and not self.query_sql(sql).is_empty():
+            if not self.query_sql(sql).is_empty():
                 return str(self.path)
         raise RunNotFound(run_uid, str(self.path))
 
@@ -137,11 +171,13 @@ class DuckDBBackend(StorageBackend):
 
         Raises:
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, TooManyRows: see `SealedSql.query`.
+            DatabaseUnreadable, DatabaseHeld: see `write_with_receipt`.
         """
         if not self.path.exists():
             return pl.DataFrame()
-        with shared(self._lock, logger.debug):
-            session = SealedSql(self._attach, database=_DATABASE)
+        with self._reading():
+            with _failures_named(self.path, DatabaseUnreadable):
+                session = SealedSql(self._attach, database=_DATABASE)
             try:
                 return session.query(sql, timeout=timeout, max_rows=max_rows)
             finally:
@@ -153,23 +189,62 @@ class DuckDBBackend(StorageBackend):
     def _tables(self) -> Mapping[str, Columns]:
         if not self.path.exists():
             return {}
-        with shared(self._lock, logger.debug), duckdb.connect(self.path, read_only=True) as connection:
+        with (
+            self._reading(),
+            _failures_named(self.path, DatabaseUnreadable),
+            duckdb.connect(self.path, read_only=True) as connection,
+        ):
             names = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'").fetchall()
             return {name: _columns(connection, name) for (name,) in names}
 
     @contextmanager
-    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(self._lock, logger.debug):
+    def _reading(self) -> Iterator[None]:
+        """Keep writers away, where this user may: one who cannot make the lock's file reads without."""
+        with ExitStack() as held:
             try:
-                with duckdb.connect(self.path) as connection:
-                    connection.execute("SET TimeZone = 'UTC'")
-                    connection.execute("BEGIN")
-                    connection.execute(_PREPARE)
-                    yield connection
-                    connection.execute("COMMIT")
-            except (duckdb.IOException, duckdb.TransactionException) as error:
-                raise AppendFailed(str(self.path), str(error)) from error
+                held.enter_context(shared(self._lock, logger.debug))
+            except StoreUnwritable:
+                logger.debug("%s cannot be locked by this user; %s is read without.", self._lock, self.path)
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with _failures_named(self.path, AppendFailed):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(self._lock, logger.debug), duckdb.connect(self.path) as connection:
+                connection.execute("SET TimeZone = 'UTC'")
+                connection.execute("BEGIN")
+                connection.execute(_PREPARE)
+                yield connection
+                connection.execute("COMMIT")
+
+
+@contextmanager
+def _failures_named(path: Path, otherwise: Callable[[str, str], AnalyticsError]) -> Iterator[None]:
+    """Raise errors that name the file; `otherwise` makes that of a failure which is none of the known ones."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _REFUSED:
+            raise StoreUnwritable(str(path)) from error
+        raise otherwise(str(path), str(error)) from error
+    except duckdb.Error as error:
+        detail = str(error).splitlines()[0]
+        if isinstance(error, _HELD) or "Could not set lock" in detail:
+            raise DatabaseHeld(str(path), detail) from error
+        if path.is_dir() or any(words in detail for words in _DAMAGED):
+            raise DatabaseUnreadable(str(path), detail) from error
+        raise otherwise(str(path), detail) from error
+
+
+@contextmanager
+def _registered(connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> Iterator[None]:
+    """Let SQL read some rows as `_GIVEN`."""
+    connection.register(_GIVEN_NAME, rows)
+    try:
+        yield
+    finally:
+        connection.unregister(_GIVEN_NAME)
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> Columns:
