@@ -13,10 +13,21 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from analytics_pipeline.capabilities.identity import without_repeated_runs
-from analytics_pipeline.capabilities.records import RESERVED, RUNS, SCALARS, in_utc, scalar_of
-from analytics_pipeline.capabilities.runs import Record
+from analytics_pipeline.capabilities.materializations import MaterializationRecord
+from analytics_pipeline.capabilities.records import (
+    MATERIALIZATIONS,
+    RESERVED,
+    RUNS,
+    SCALARS,
+    BaseRecord,
+    first_problem,
+    in_utc,
+    scalar_of,
+)
+from analytics_pipeline.capabilities.runs import Record, RunRecord, table_of, values_of
 from analytics_pipeline.errors import RecordsDisagree, RecordValueRefused, RunRefused
 from analytics_pipeline.store.schema import checked_table_name
 
@@ -33,26 +44,33 @@ _ARROW: Mapping[type, pa.DataType] = {
 _AT_ONCE = 20_000
 """Records."""
 
+_NUMBERS = {"b", "i", "u", "f"}
+"""Kinds of NumPy's types: booleans, whole numbers with and without a sign, floating ones."""
+
+_OWN: Mapping[str, type[BaseRecord]] = {RUNS: RunRecord, MATERIALIZATIONS: MaterializationRecord}
+"""The classes of the store's own tables."""
+
 
 def tables_of(records: Iterable[Record]) -> Mapping[str, pa.Table]:
     """Records as rows of their tables; the store's own come first, so that no payload is ever seen without them.
 
     Raises:
         NameRefused: a table's name is no plain identifier.
+        RecordRefused: something is no record.
         RecordValueRefused: a value does not fit its field.
         RecordsDisagree: two records of one table give a field different types.
         RunRefused: a record has no run_uid.
     """
     grouped: dict[str, list[Record]] = {}
     for record in records:
-        grouped.setdefault(checked_table_name(record.table_name), []).append(record)
+        grouped.setdefault(checked_table_name(table_of(record)), []).append(record)
     tables = {name: _table(name, grouped[name]) for name in sorted(grouped, key=lambda name: name not in RESERVED)}
     return {name: without_repeated_runs(rows) if name == RUNS else rows for name, rows in tables.items()}
 
 
 def _table(name: str, records: Sequence[Record]) -> pa.Table:
     found: dict[str, set[type]] = {}
-    for kind in dict.fromkeys(type(record) for record in records):
+    for kind in [_OWN[name]] if name in _OWN else dict.fromkeys(type(record) for record in records):
         for field, scalar in _declared(kind).items():
             found.setdefault(field, set()).add(scalar)
     declared = frozenset(found)
@@ -64,12 +82,23 @@ def _part(
     name: str, records: Sequence[Record], declared: frozenset[str], found: MutableMapping[str, set[type]]
 ) -> pa.Table:
     """Some of a table's rows: as dictionaries, all of them would take far more memory than as columns."""
-    rows = [record.model_dump(mode="python") for record in records]
+    rows = [values_of(record) for record in records]
     for row in rows:
         if not isinstance(uid := row.get("run_uid"), str) or not uid:
             raise RunRefused(str(uid or ""), f"of a record for {name} is missing, empty or no text")
+    if name in _OWN:
+        rows = [_own_row(name, row) for row in rows]
     fields = _fields(name, rows, declared, found)
     return pa.table({field: _column(name, field, kind, rows) for field, kind in fields.items()})
+
+
+def _own_row(table: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row of one of the store's own tables, checked by its class, whoever's object it comes from."""
+    try:
+        return _OWN[table].model_validate(row, strict=True).model_dump(mode="python")
+    except ValidationError as error:
+        field = str(error.errors(include_input=False)[0]["loc"][0])
+        raise RecordValueRefused(table, field, f"cannot be stored: {first_problem(error)}") from None
 
 
 def _fields(
@@ -98,6 +127,9 @@ _known: WeakKeyDictionary[type, Mapping[str, type]] = WeakKeyDictionary()
 
 
 def _scalar_of_value(table: str, field: str, value: object) -> type:
+    if not isinstance(field, str):
+        raise RecordValueRefused(table, str(field), f"has a {type(field).__name__} as its name")
+    value = _of_python(value)
     scalar = next((scalar for scalar in SCALARS if isinstance(value, scalar)), None)
     if scalar is None:
         raise RecordValueRefused(table, field, f"holds a {type(value).__name__}, which is no scalar")
@@ -118,6 +150,7 @@ def _plain(table: str, field: str, kind: type, value: object) -> object:
         return None
     if isinstance(value, Enum):
         value = value.value
+    value = _of_python(value)
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return _finite(table, field, value)
     if kind is bytes and isinstance(value, (bytearray, memoryview)):
@@ -130,6 +163,14 @@ def _plain(table: str, field: str, kind: type, value: object) -> object:
         except ValueError as error:
             raise RecordValueRefused(table, field, f"cannot be stored: {error}") from error
     return value
+
+
+def _of_python(value: object) -> object:
+    """A number or boolean of NumPy as Python's own; everything else as it is."""
+    if isinstance(value, SCALARS):
+        return value
+    kind = getattr(getattr(value, "dtype", None), "kind", None)
+    return value.item() if kind in _NUMBERS and getattr(value, "shape", None) == () else value  # type: ignore[attr-defined]
 
 
 def _finite(table: str, field: str, value: float) -> float | None:

@@ -5,12 +5,14 @@ Belongs here: the protocols, the record of one entity of a run. Does not: how ru
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import ValidationError
+
 from analytics_pipeline.capabilities.provenance import Provenance
-from analytics_pipeline.capabilities.records import RUNS, BaseRecord, Moment
-from analytics_pipeline.errors import RunRefused
+from analytics_pipeline.capabilities.records import RUNS, BaseRecord, Moment, first_problem
+from analytics_pipeline.errors import RecordRefused, RunRefused
 
 
 @runtime_checkable
@@ -61,6 +63,33 @@ class CapabilityRun(Protocol):
         ...
 
 
+def table_of(record: Record) -> str:
+    """The table that a record names.
+
+    Raises:
+        RecordRefused: it names none.
+    """
+    table: object = getattr(record, "table_name", None)
+    if not isinstance(table, str):
+        raise RecordRefused(type(record).__name__, f"has a {type(table).__name__} as its table_name")
+    return table
+
+
+def values_of(record: Record) -> Mapping[str, Any]:
+    """The fields of a record.
+
+    Raises:
+        RecordRefused: it gives none.
+    """
+    dump: object = getattr(record, "model_dump", None)
+    if not callable(dump):
+        raise RecordRefused(type(record).__name__, "has no method model_dump")
+    values: object = dump(mode="python")
+    if not isinstance(values, Mapping):
+        raise RecordRefused(type(record).__name__, f"gives a {type(values).__name__} from model_dump()")
+    return values
+
+
 class RunRecord(BaseRecord, table_name=RUNS):
     """One dataset, model or metric of a run, with the run's provenance."""
 
@@ -90,22 +119,32 @@ def run_records(run: CapabilityRun, table: str, provenance: Provenance) -> Itera
         provenance: the same for all rows.
 
     Raises:
-        RunRefused: an entity has no `id`.
+        RunRefused: an entity has no `id`, or the run no texts as its uid and its capability's id.
     """
     given = provenance.model_dump(exclude_none=True)
-    for kind, entities in (
-        ("dataset", run.dataset_metadata),
-        ("model", run.model_metadata),
-        ("metric", run.metric_metadata),
-    ):
+    told: Mapping[str, object] = {
+        "dataset": run.dataset_metadata,
+        "model": run.model_metadata,
+        "metric": run.metric_metadata,
+    }
+    for kind, entities in told.items():
+        if not isinstance(entities, Iterable) or isinstance(entities, (str, Mapping)):
+            raise RunRefused(run.run_uid, f"has a {type(entities).__name__} as its {kind}_metadata, not a sequence")
         for entity in entities:
-            if not isinstance(entity.get("id"), str):
+            if not isinstance(entity, Mapping) or not isinstance(entity.get("id"), str):
                 raise RunRefused(run.run_uid, f"has a {kind} without a text as its id")
-            yield RunRecord(
-                run_uid=run.run_uid,
-                capability_id=run.capability_id,
-                capability_table=table,
-                entity_type=kind,
-                entity_id=entity["id"],
-                **given,
-            )
+            yield _run_record(run, table, kind, entity["id"], given)
+
+
+def _run_record(run: CapabilityRun, table: str, kind: str, entity: str, given: Mapping[str, Any]) -> RunRecord:
+    try:
+        return RunRecord(
+            run_uid=run.run_uid,
+            capability_id=run.capability_id,
+            capability_table=table,
+            entity_type=kind,
+            entity_id=entity,
+            **given,
+        )
+    except ValidationError as error:
+        raise RunRefused(run.run_uid, f"has a {kind} that cannot be stored: {first_problem(error)}") from None

@@ -30,7 +30,8 @@ from analytics_pipeline_tests.capabilities.scenario import (
     run,
     uids,
 )
-from analytics_pipeline_tests.capabilities.test_contract import Stranger, write_once
+from analytics_pipeline_tests.capabilities.strangers import Stranger
+from analytics_pipeline_tests.capabilities.test_contract import write_once
 from analytics_pipeline_tests.store.processes import context
 
 

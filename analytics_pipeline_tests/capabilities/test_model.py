@@ -51,7 +51,7 @@ class StoreOfRuns(RuleBasedStateMachine):
         self.score += 1
         kind = WiderRecord if wider else ExampleRecord
         records: list[Record] = [kind(run_uid=uid, dataset_id="d", score=self.score, sample_count=1) for uid in uids]
-        new = [uid for uid in uids if uid not in self.known()]
+        new = [uid for uid in dict.fromkeys(uids) if uid not in self.known()]
         store = AnalyticsStore(self.backends[who])
         receipt = store.write_with_receipt([Run(uid, [one]) for uid, one in zip(uids, records, strict=True)])
         assert receipt.run_table_files.keys() == set(new)

@@ -5,9 +5,10 @@ Belongs here: its methods and what a write tells. Does not: any implementation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import polars as pl
 
@@ -94,10 +95,10 @@ class StorageBackend(CustomBackend, Protocol):
 
 
 class CompletedBackend(StorageBackend):
-    """A backend of four methods, with the others by default.
+    """A backend of four methods or more: its own where it has them, the others by default.
 
     Args:
-        given: the four.
+        given: the four, at least.
     """
 
     def __init__(self, given: CustomBackend) -> None:
@@ -107,6 +108,11 @@ class CompletedBackend(StorageBackend):
         """Store the records that are not there yet."""
         self._given.write(records)
 
+    def write_with_receipt(self, records: Sequence[Record]) -> StorageWriteReceipt:
+        """As `write`, and tell what was stored, if it does."""
+        own = self._own("write_with_receipt")
+        return super().write_with_receipt(records) if own is None else own(records)
+
     def list_tables(self) -> list[str]:
         """Names of the tables that hold rows, sorted."""
         return self._given.list_tables()
@@ -115,6 +121,36 @@ class CompletedBackend(StorageBackend):
         """Columns of a table, with the names of their Polars types."""
         return self._given.describe_table(table_name)
 
-    def query_sql(self, sql: str) -> pl.DataFrame:
-        """The rows of a query over all tables."""
-        return self._given.query_sql(sql)
+    def scan_table(self, table_name: str) -> pl.LazyFrame:
+        """The rows of a table, read when they are needed; by default at once."""
+        own = self._own("scan_table")
+        return super().scan_table(table_name) if own is None else own(table_name)
+
+    def get_run_uri(self, run_uid: str) -> str:
+        """Where a run's rows are; by default the name of the payload table that has it."""
+        own = self._own("get_run_uri")
+        return super().get_run_uri(run_uid) if own is None else own(run_uid)
+
+    def query_sql(self, sql: str, **limits: float | None) -> pl.DataFrame:
+        """The rows of a query over all tables, within those of the limits that it has."""
+        return query_within(self._given, sql, limits)
+
+    def _own(self, name: str) -> Callable[..., Any] | None:
+        own = getattr(self._given, name, None)
+        return own if callable(own) else None
+
+
+def query_within(backend: CustomBackend, sql: str, limits: Mapping[str, float | None]) -> pl.DataFrame:
+    """The rows of a query.
+
+    Args:
+        backend: to ask.
+        sql: in its dialect.
+        limits: by name; those that its `query_sql` has no argument for are left out.
+    """
+    query: Callable[..., pl.DataFrame] = backend.query_sql
+    if not limits:
+        return query(sql)
+    known = inspect.signature(query).parameters
+    takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+    return query(sql, **{name: value for name, value in limits.items() if takes_all or name in known})
