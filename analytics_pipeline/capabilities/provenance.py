@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analytics_pipeline.capabilities.records import Moment
+from analytics_pipeline.capabilities.records import Moment, first_problem
+from analytics_pipeline.errors import ProvenanceRefused
 
 
 class Provenance(BaseModel):
@@ -30,7 +31,7 @@ class Provenance(BaseModel):
         run_event_id: keeps the rows of this event apart from those of another event of the same run.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     user_id: str | None = None
     workspace_id: str | None = None
@@ -52,8 +53,15 @@ def as_provenance(given: ProvenanceLike) -> Provenance:
     """The provenance that somebody gave, checked.
 
     Raises:
-        pydantic.ValidationError: a field is unknown, or a timestamp has no time zone.
+        ProvenanceRefused: it is no mapping, a field is unknown, or a timestamp has no time zone.
     """
     if given is None:
         return Provenance()
-    return given if isinstance(given, Provenance) else Provenance.model_validate(dict(given))
+    if isinstance(given, Provenance):
+        return given
+    if not isinstance(given, Mapping):
+        raise ProvenanceRefused(f"it is a {type(given).__name__}, not a Provenance or a mapping of its fields")
+    try:
+        return Provenance.model_validate(dict(given))
+    except ValidationError as error:
+        raise ProvenanceRefused(first_problem(error)) from None

@@ -76,10 +76,11 @@ class AppendLayout:
                     yield path.name
 
     def parquet_files(self, table: str) -> Iterator[str]:
-        """Names of a table's files, those of other programs included."""
-        for name in os.listdir(self.folder(table)):  # noqa: PTH208 — ten times as fast for many files
-            if name.endswith(_ENDING) and not name.startswith("."):
-                yield name
+        """Names of a table's files, those of other programs included; pipes and folders of such names are none."""
+        with os.scandir(self.folder(table)) as entries:  # ten times as fast as a Path each
+            for entry in entries:
+                if entry.name.endswith(_ENDING) and not entry.name.startswith(".") and entry.is_file():
+                    yield entry.name
 
     def changed_at(self, table: str) -> int | None:
         """When a file was last added to a table's folder or taken from it, in nanoseconds; None without a folder."""
