@@ -22,10 +22,10 @@ _CALLS = ("rename", "fsync", "mkdir", "unlink", "utime")
 _STATEMENTS = ("add", "add_columns", "settle", "see", "add_copy", "listed_copies")
 
 
-def write_runs(root: Path, count: int, seed: int) -> None:
+def write_runs(root: Path, count: int, order: int) -> None:
     """Write runs one by one, in an order of one's own, and compact now and then."""
     numbers = list(range(count))
-    random.Random(seed).shuffle(numbers)  # noqa: S311 — an order, no secret
+    random.Random(order).shuffle(numbers)  # noqa: S311 — an order, no secret
     store = AnalyticsStore(ParquetBackend(root, compact_after=20))
     for number in numbers:
         store.write([run(f"run-{number}", rows=2)])

@@ -29,7 +29,7 @@ Rows = list[tuple[object, ...]]
 
 
 def by_duckdb(root: Path) -> Rows:
-    """With the seed's glob."""
+    """With the glob of the published examples."""
     files = f"{root}/*/*.parquet"
     sql = (
         f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{files}', union_by_name = true) "
@@ -259,6 +259,25 @@ def test_a_moved_folder_goes_on(filled: ParquetBackend, tmp_path: Path) -> None:
     moved = ParquetBackend(filled.path.rename(tmp_path / "moved"))
     AnalyticsStore(moved).write([run("a"), run("f")])
     assert_all_agree(moved, rows=6)
+
+
+READ = """
+import sys
+from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
+from analytics_pipeline_tests.capabilities.scenario import run, uids
+backend = ParquetBackend(sys.argv[1])
+AnalyticsStore(backend).write([run("f")])
+print(uids(backend))
+"""
+
+
+def test_pipes_and_folders_of_such_names_are_no_files_of_a_table(filled: ParquetBackend) -> None:
+    """Who opens a pipe waits for ever."""
+    os.mkfifo(filled.path / "example" / "9000000000000_0badcafe.parquet")
+    (filled.path / "example" / "folder.parquet").mkdir()
+    reader = [sys.executable, "-c", READ, str(filled.path)]
+    process = subprocess.run(reader, check=True, capture_output=True, text=True, timeout=60)
+    assert process.stdout.strip() == str(list("abcdef"))
 
 
 AS_NOBODY = """
