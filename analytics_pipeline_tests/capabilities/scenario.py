@@ -16,7 +16,7 @@ UIDS = "SELECT run_uid FROM example ORDER BY ALL"
 
 
 class ExampleRecord(BaseRecord, table_name="example"):
-    """The record of the seed's notebook."""
+    """The record of the published examples."""
 
     dataset_id: str
     score: float
@@ -83,7 +83,7 @@ def run(uid: str, rows: int = 1, **values: object) -> Run:
 
 
 class NotebookBackend:
-    """A custom backend as in the seed: four methods, no base class, a DuckDB connection."""
+    """A custom backend as in the published examples: four methods, no base class, a DuckDB connection."""
 
     def __init__(self) -> None:
         self.connection = duckdb.connect()

@@ -110,16 +110,16 @@ def test_a_call_whose_drafts_a_power_cut_took_is_forgotten_whole(tmp_path: Path)
     assert_nothing_is_left(root)
 
 
-def kill_writers(root: Path, writers: int, runs: int, kills: int, seed: int) -> None:
+def kill_writers(root: Path, writers: int, runs: int, kills: int, first: int) -> None:
     """Let processes write the same runs, kill some at random times, each replaced by another, until all end."""
-    chance = random.Random(seed)  # noqa: S311 — times of deaths, no secrets
-    processes = [start(write_runs, root, runs, seed + number) for number in range(writers)]
+    chance = random.Random(first)  # noqa: S311 — times of deaths, no secrets
+    processes = [start(write_runs, root, runs, first + number) for number in range(writers)]
     for number in range(kills):
         time.sleep(chance.uniform(0.05, 0.6))
         victim = chance.randrange(writers)
         processes[victim].kill()
         processes[victim].join()
-        processes[victim] = start(write_runs, root, runs, seed + 100 + number)
+        processes[victim] = start(write_runs, root, runs, first + 100 + number)
     for process in processes:
         process.join(900)
     assert [process.exitcode for process in processes] == [0] * writers
@@ -131,7 +131,7 @@ def test_writers_of_the_same_runs_that_are_killed_store_each_run_once(
 ) -> None:
     """No torn file, no row twice, no run without its rows of runs: for query_sql, and for whoever reads the folder."""
     root = tmp_path / "capabilities"
-    kill_writers(root, writers, runs, kills, seed=7)
+    kill_writers(root, writers, runs, kills, first=7)
     ParquetBackend(root).tables.sweep()
     expected = sorted(f"run-{number}" for number in range(runs) for _ in range(2))
     assert_whole(root, expected)

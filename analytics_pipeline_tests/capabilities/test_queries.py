@@ -1,4 +1,4 @@
-"""The queries of both seed documents run as they are written there, over every backend."""
+"""The published examples of queries run as they are written there, over every backend."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def record(kind: type[BaseRecord], uid: str, **values: object) -> BaseRecord:
 
 
 def fill(store: AnalyticsStore) -> None:
-    """A run of each of the seed's capabilities."""
+    """A run of each capability."""
     evaluation = [
         record(MaiteEvaluationRecord, "eval", output_key="accuracy", scope="overall", class_name=None),
         record(MaiteEvaluationRecord, "eval", output_key="accuracy", scope="class", class_name="cat"),
@@ -148,7 +148,7 @@ def filled(store: AnalyticsStore) -> AnalyticsStore:
     return store
 
 
-def test_every_query_of_the_seed_documents_runs_as_written(filled: AnalyticsStore) -> None:
+def test_every_published_query_runs_as_written(filled: AnalyticsStore) -> None:
     """A user of checkmaite changes no query."""
     assert {name: filled.query_sql(sql).height for name, (sql, _) in QUERIES.items()} == {
         name: rows for name, (_, rows) in QUERIES.items()
@@ -169,7 +169,7 @@ def rows_of(sql: str) -> list[tuple[object, ...]]:
 
 
 def test_the_queries_of_other_tools_run_over_the_folder(tmp_path: Path) -> None:
-    """The seed's examples for any SQL client."""
+    """The published examples for any SQL client."""
     root = tmp_path / "analytics_store"
     fill(AnalyticsStore(ParquetBackend(root)))
     joined = rows_of(

@@ -111,7 +111,7 @@ def test_a_record_class_without_a_table_is_refused() -> None:
 
 
 def test_a_record_has_its_table_a_run_and_a_time() -> None:
-    """The two common fields of the seed; a time in UTC, whatever zone it came in."""
+    """The two fields that all records have; a time in UTC, whatever zone it came in."""
     kind = record_with(int)
     before = datetime.now(UTC)
     record = kind.model_validate({"run_uid": "a", "tried": 1})
