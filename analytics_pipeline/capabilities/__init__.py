@@ -8,7 +8,13 @@ from analytics_pipeline.capabilities.backends.duckdb import DuckDBBackend
 from analytics_pipeline.capabilities.backends.parquet import ParquetBackend
 from analytics_pipeline.capabilities.backends.protocol import StorageBackend, StorageWriteReceipt
 from analytics_pipeline.capabilities.config import AnalyticsStoreConfig, build_store
-from analytics_pipeline.capabilities.provenance import Provenance
+from analytics_pipeline.capabilities.provenance import (
+    Provenance,
+    ProvenanceLike,
+    configure_provenance,
+    get_provenance_defaults,
+    reset_provenance,
+)
 from analytics_pipeline.capabilities.records import BaseRecord
 from analytics_pipeline.capabilities.runs import CapabilityRun, Record, RunRecord
 from analytics_pipeline.capabilities.store import AnalyticsStore
@@ -21,9 +27,13 @@ __all__ = [
     "DuckDBBackend",
     "ParquetBackend",
     "Provenance",
+    "ProvenanceLike",
     "Record",
     "RunRecord",
     "StorageBackend",
     "StorageWriteReceipt",
     "build_store",
+    "configure_provenance",
+    "get_provenance_defaults",
+    "reset_provenance",
 ]

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from analytics_pipeline.capabilities.config import AnalyticsStoreConfig, checked_config
-from analytics_pipeline.capabilities.provenance import ProvenanceLike, as_provenance
+from analytics_pipeline.capabilities.provenance import ProvenanceLike, get_provenance_defaults
 from analytics_pipeline.capabilities.runs import CapabilityRun
 from analytics_pipeline.capabilities.secrets import without_secrets
 from analytics_pipeline.capabilities.workers import (
@@ -199,18 +199,19 @@ def submit(make_run: Callable[..., CapabilityRun], *args: Any, provenance: Prove
     Args:
         make_run: called with the other arguments; for `subprocess` all of these must be picklable.
         args: for `make_run`.
-        provenance: of the run; job_id, backend, submitted_at, completed_at and run_event_id are the job's own.
+        provenance: of the run, over the defaults of `configure_provenance`; job_id, backend, submitted_at, completed_at
+            and run_event_id are the job's own.
         kwargs: for `make_run`, which cannot have a keyword `provenance`.
 
     Raises:
         JobBackendMissing: none is configured.
         JobRefused: the call cannot be sent to another process.
-        pydantic.ValidationError: `provenance` has an unknown field, or a timestamp without a time zone.
+        ProvenanceRefused: `provenance` has an unknown field, or a timestamp without a time zone.
     """
     kind, backend, config = _active.get()
     job_id = uuid4().hex
     of_job = {"job_id": job_id, "backend": kind, "submitted_at": datetime.now(UTC), "run_event_id": job_id}
-    known = as_provenance(provenance).model_copy(update=of_job)
+    known = get_provenance_defaults().merge(provenance, of_job)
     return Job(job_id, backend.start(Task(job_id, config, known, Call(make_run, args, kwargs))))
 
 

@@ -1,6 +1,6 @@
 """Provenance: who ran something, where, for which job.
 
-Belongs here: its fields and their check. Does not: the rows that carry it (`runs`).
+Belongs here: its fields and their check, the defaults of this process. Does not: the rows that carry it (`runs`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from analytics_pipeline.capabilities.records import Moment, first_problem
+from analytics_pipeline.capabilities.records import WrittenMoment, first_problem
 from analytics_pipeline.errors import ProvenanceRefused
 
 
@@ -37,23 +37,32 @@ class Provenance(BaseModel):
     workspace_id: str | None = None
     job_id: str | None = None
     backend: str | None = None
-    submitted_at: Moment | None = None
-    completed_at: Moment | None = None
+    submitted_at: WrittenMoment | None = None
+    completed_at: WrittenMoment | None = None
     environment: str | None = None
     executor: str | None = None
     cluster_id: str | None = None
     request_id: str | None = None
     run_event_id: str | None = None
 
+    def merge(self, *others: ProvenanceLike) -> Provenance:
+        """This one, with what others say besides; where several speak of a field, the last. None says nothing.
 
-ProvenanceLike: TypeAlias = "Provenance | Mapping[str, object] | None"
+        Raises:
+            ProvenanceRefused: see `as_provenance`.
+        """
+        said = (one.model_dump(exclude_none=True).items() for one in (self, *map(as_provenance, others)))
+        return Provenance.model_validate({name: value for fields in said for name, value in fields})
+
+
+ProvenanceLike: TypeAlias = Provenance | Mapping[str, object] | None
 
 
 def as_provenance(given: ProvenanceLike) -> Provenance:
     """The provenance that somebody gave, checked.
 
     Raises:
-        ProvenanceRefused: it is no mapping, a field is unknown, or a timestamp has no time zone.
+        ProvenanceRefused: it is no mapping, a field is unknown, or a timestamp is a number or has no time zone.
     """
     if given is None:
         return Provenance()
@@ -65,3 +74,58 @@ def as_provenance(given: ProvenanceLike) -> Provenance:
         return Provenance.model_validate(dict(given))
     except ValidationError as error:
         raise ProvenanceRefused(first_problem(error)) from None
+
+
+_defaults = Provenance()
+"""Replaced, never changed: whoever reads it sees one configuration and no mixture of two."""
+
+
+def configure_provenance(
+    *,
+    user_id: str | None = None,
+    workspace_id: str | None = None,
+    environment: str | None = None,
+    executor: str | None = None,
+    cluster_id: str | None = None,
+    request_id: str | None = None,
+) -> Provenance:
+    """Say what is so for all runs of this process, in place of all that was said before.
+
+    Jobs carry it; `AnalyticsStore.write` where it is given `provenance=get_provenance_defaults()`. What belongs to one
+    run alone, such as its job or its moments, is no default.
+
+    Args:
+        user_id: see `Provenance`, as for the others.
+        workspace_id: as above.
+        environment: as above.
+        executor: as above.
+        cluster_id: as above.
+        request_id: as above.
+
+    Returns:
+        The new defaults.
+
+    Raises:
+        ProvenanceRefused: a value is no text.
+    """
+    global _defaults  # noqa: PLW0603 - it is what the process is configured with
+    given = {
+        "user_id": user_id,
+        "workspace_id": workspace_id,
+        "environment": environment,
+        "executor": executor,
+        "cluster_id": cluster_id,
+        "request_id": request_id,
+    }
+    _defaults = configured = as_provenance(given)
+    return configured
+
+
+def get_provenance_defaults() -> Provenance:
+    """What `configure_provenance` said last; nothing where it never did."""
+    return _defaults
+
+
+def reset_provenance() -> Provenance:
+    """Forget the defaults."""
+    return configure_provenance()

@@ -78,7 +78,7 @@ def test_the_case_of_a_scheme_makes_no_difference(tmp_path: Path) -> None:
 
     assert AnalyticsStoreConfig(uri=f"Memory:/{tmp_path}/Runs").uri == f"memory:/{tmp_path}/Runs"
     assert uids(AnalyticsStore(ParquetBackend(f"memory:/{tmp_path}/Runs"))) == ["a"]
-    assert build_store({"uri": f"FILE://{tmp_path}/here"}).write([run("a")]) is None
+    build_store({"uri": f"FILE://{tmp_path}/here"}).write([run("a")])
     assert (tmp_path / "here" / "example").is_dir()
 
 

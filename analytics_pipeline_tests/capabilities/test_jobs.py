@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from analytics_pipeline.capabilities import AnalyticsStoreConfig, build_store
 from analytics_pipeline.capabilities.jobs import configure_job_backend, shutdown_job_backend, submit
@@ -20,6 +19,7 @@ from analytics_pipeline.errors import (
     JobBackendUnknown,
     JobFailed,
     JobRefused,
+    ProvenanceRefused,
     StoreConfigInvalid,
 )
 from analytics_pipeline_tests.capabilities.jobs import PlaceRun, die, exit_with, fail_with, leave, make_known
@@ -218,7 +218,7 @@ def test_a_refused_configuration_leaves_the_one_before(config: Mapping[str, Any]
 def test_provenance_is_checked_before_anything_runs(config: Mapping[str, Any]) -> None:
     configure_job_backend("local", analytics_store=config)
 
-    with pytest.raises(ValidationError, match="user"):
+    with pytest.raises(ProvenanceRefused, match="user"):
         submit(die, provenance={"user": "ada"})
 
 
