@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from analytics_pipeline.capabilities import ParquetBackend
+import polars as pl
+
+from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
 from analytics_pipeline.capabilities.documents.folder import SETTLE_SECONDS, FolderInbox
 from analytics_pipeline.capabilities.documents.intake import Batch, Intake
 from analytics_pipeline.capabilities.documents.reading import Refusal, read_run
@@ -157,3 +159,21 @@ def read_measured(content: bytes) -> tuple[int, float]:
     found = read_run(content)
     assert isinstance(found, Refusal)
     return len(found.problems), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def query(store: Path, sql: str) -> list[tuple[Any, ...]]:
+    """Rows of a store."""
+    return AnalyticsStore(ParquetBackend(store)).query_sql(sql).rows()
+
+
+def stored_runs(store: Path) -> dict[str, list[str]]:
+    """Every run of each table, as often as its first row stands there."""
+    backend = ParquetBackend(store)
+    found = {}
+    for table in set(backend.list_tables()) - {"runs"}:
+        rows = backend.scan_table(table).collect()
+        copies = rows.group_by("run_uid").agg(
+            (pl.len() / pl.struct(pl.all().exclude("created_at")).n_unique()).ceil().cast(pl.Int64)
+        )
+        found[table] = sorted(uid for uid, count in copies.iter_rows() for _ in range(count))
+    return found

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
+from analytics_pipeline.capabilities.extraction import CAPABILITIES
 from analytics_pipeline.capabilities.extraction.bias import DataevalBiasOutputs
 from analytics_pipeline.capabilities.extraction.cleaning import CleanedImage, DataevalCleaningOutputs
 from analytics_pipeline.capabilities.extraction.evaluation import MaiteEvaluationOutputs, MetricValues
@@ -109,3 +114,20 @@ def finished(table: str) -> FinishedRun:
         metrics=run.metrics,
         created_at=run.created_at,
     )
+
+
+def extracted(outputs: Outputs, run: RunFacts | None = None) -> list[dict[str, Any]]:
+    """The rows, without what they have in common."""
+    rows = CAPABILITIES[outputs.capability].extract(outputs, run or RUNS[outputs.capability][1])
+    return [row.model_dump(exclude={"run_uid", "created_at"}) for row in rows]
+
+
+def changed(outputs: Outputs, **fields: object) -> Outputs:
+    """The outputs with other fields, checked again."""
+    return type(outputs).model_validate({**outputs.model_dump(), **fields})
+
+
+def refusal(outputs: Outputs, **fields: object) -> str:
+    with pytest.raises(ValidationError) as refused:
+        changed(outputs, **fields)
+    return str(refused.value)
