@@ -17,6 +17,7 @@ from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
 from analytics_pipeline.store.append import compaction, parquet, recovery, tables
 from analytics_pipeline.store.append.index import Index
 from analytics_pipeline_tests.capabilities.scenario import run
+from analytics_pipeline_tests.store.processes import context
 
 _CALLS = ("rename", "fsync", "mkdir", "unlink", "utime")
 _STATEMENTS = ("add", "add_columns", "settle", "see", "add_copy", "listed_copies")
@@ -29,6 +30,26 @@ def write_runs(root: Path, count: int, order: int) -> None:
     store = AnalyticsStore(ParquetBackend(root, compact_after=20))
     for number in numbers:
         store.write([run(f"run-{number}", rows=2)])
+
+
+class Progress:
+    """How far a writer is, for whoever reads meanwhile."""
+
+    def __init__(self) -> None:
+        self.begun, self.written, self.compacted = (context().Value("q", 0) for _ in range(3))
+        self.enough = context().Event()
+
+
+def write_and_compact(root: Path, progress: Progress) -> None:
+    """Write runs one by one, and compact after every second one, until it is enough."""
+    backend = ParquetBackend(root, compact_after=10**6)
+    while not progress.enough.is_set():
+        for _ in range(2):
+            progress.begun.value += 1
+            AnalyticsStore(backend).write([run(f"meanwhile-{progress.begun.value}")])
+            progress.written.value += 1
+        backend.tables.compact()
+        progress.compacted.value += 1
 
 
 def die_at(step: int, action: str, root: Path, report: Path) -> None:
