@@ -68,10 +68,12 @@ def as_provenance(given: ProvenanceLike) -> Provenance:
         return Provenance()
     if isinstance(given, Provenance):
         return given
-    if not isinstance(given, Mapping):
+    dump: object = getattr(given, "model_dump", None)
+    fields: object = dump() if callable(dump) else given  # another package's model of the same fields will do
+    if not isinstance(fields, Mapping):
         raise ProvenanceRefused(f"it is a {type(given).__name__}, not a Provenance or a mapping of its fields")
     try:
-        return Provenance.model_validate(dict(given))
+        return Provenance.model_validate(dict(fields))
     except ValidationError as error:
         raise ProvenanceRefused(first_problem(error)) from None
 

@@ -97,8 +97,8 @@ def _own_row(table: str, row: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         return _OWN[table].model_validate(row, strict=True).model_dump(mode="python")
     except ValidationError as error:
-        field = str(error.errors(include_input=False)[0]["loc"][0])
-        raise RecordValueRefused(table, field, f"cannot be stored: {first_problem(error)}") from None
+        field, _, problem = first_problem(error).partition(": ")
+        raise RecordValueRefused(table, field, f"cannot be stored: {problem}") from None
 
 
 def _fields(

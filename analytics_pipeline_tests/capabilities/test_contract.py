@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import BaseModel
 
 from analytics_pipeline.capabilities import AnalyticsStore, BaseRecord, Provenance, Record
 from analytics_pipeline.capabilities.tables import DataevalCleaningRecord
@@ -199,6 +200,17 @@ def test_provenance_that_cannot_be_used_is_refused_and_not_repeated(
         store.write([run("b")], provenance=wrong)
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
     assert store.list_tables() == []
+
+
+def test_provenance_may_be_a_model_of_another_package(store: AnalyticsStore) -> None:
+    """With fields of the same names."""
+
+    class Theirs(BaseModel):
+        user_id: str
+        job_id: str | None = None
+
+    store.write([run("a")], provenance=Theirs(user_id="ada"))  # type: ignore[arg-type]
+    assert store.query_sql("SELECT DISTINCT user_id, job_id FROM runs").rows() == [("ada", None)]
 
 
 class Silent(Run):

@@ -52,8 +52,8 @@ def test_five_versions_of_a_record_live_in_one_table(make: Make, order: int) -> 
 def test_versions_that_alternate_are_one_table(store: AnalyticsStore) -> None:
     """Clients are not updated all at once."""
     for number, (older, newer) in enumerate(pairwise([*VERSIONS, *VERSIONS])):
-        store.write([of(newer, f"new-{number}"), of(older, f"old-{number}")] * 2)
-    assert store.query_sql("SELECT count(DISTINCT run_uid), count(*) FROM evolving").rows() == [(18, 36)]
+        store.write([of(newer, f"new-{number}"), of(older, f"old-{number}")])
+    assert store.query_sql("SELECT count(DISTINCT run_uid), count(*) FROM evolving").rows() == [(18, 18)]
 
 
 @pytest.mark.parametrize("kind", [str, float, bool, bytes])
