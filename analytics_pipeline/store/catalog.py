@@ -19,7 +19,7 @@ from analytics_pipeline.store.append.published import create_append_views
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.manifest import JoinView, Manifest, Table
 from analytics_pipeline.store.partition import DataFile, uncovered_files
-from analytics_pipeline.store.schema import Column, Columns, identifier, literal
+from analytics_pipeline.store.schema import Column, Columns, file_literal, identifier, literal
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def _as_published(wanted: Column, written: Column | None) -> str:
 
 
 def _path(file: DataFile, layout: Layout) -> str:
-    return literal(f"{layout.root}/{file.path}")
+    return file_literal(f"{layout.root}/{file.path}")
 
 
 def join_sql(view: JoinView, left: Table, right: Table) -> str:

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from analytics_pipeline.errors import FilesystemUnfit, StoreNotFound, StoreReadDenied, StoreUnwritable
+from analytics_pipeline.errors import FilesystemUnfit, NameRefused, StoreNotFound, StoreReadDenied, StoreUnwritable
 from analytics_pipeline.store.locks import try_lock
 
 _MANIFEST = re.compile(r"\d{9,}\.parquet")
@@ -109,8 +109,11 @@ class Layout:
 
         Raises:
             FilesystemUnfit: it has no hard links, locks or fsync; names which.
+            NameRefused: its path is none that DuckDB can open.
             StoreUnwritable: this user may not write there.
         """
+        if "?" in str(self.root):
+            raise NameRefused(str(self.root), "DuckDB opens no file whose path holds a ?; choose another folder")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             _check_filesystem(self.root)

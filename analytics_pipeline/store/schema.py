@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from analytics_pipeline.errors import IncompatibleColumn, NameRefused, UnsupportedColumnType
 
+_GLOB = re.compile(r"[\[*?]")
 TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
@@ -75,6 +77,11 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """A text quoted as a SQL string."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def file_literal(path: Path | str) -> str:
+    """A path quoted as a SQL string that names this file and no other: DuckDB takes `[`, `*` and `?` for patterns."""
+    return literal(_GLOB.sub(r"[\g<0>]", str(path)))
 
 
 def checked_table_name(name: str) -> str:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from decimal import Decimal
@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, ResultTooLarge, TooManyRows
 from analytics_pipeline.store.query_check import checked_select
-from analytics_pipeline.store.schema import identifier, literal
+from analytics_pipeline.store.schema import file_literal, identifier, literal
 
 Parameter: TypeAlias = "bool | int | float | str | bytes | datetime | date | Decimal | None"
 Parameters: TypeAlias = "Sequence[Parameter] | Mapping[str, Parameter] | None"
@@ -84,8 +84,8 @@ class SealedSql:
             f"SET max_temp_directory_size = '{_MAX_SPILL}'",
             "SET autoinstall_known_extensions = false",
             "SET autoload_known_extensions = false",
-            f"SET allowed_paths = [{', '.join(map(literal, files))}]",
-            f"SET allowed_directories = [{', '.join(map(literal, folders))}]",
+            f"SET allowed_paths = [{_spelled(files)}]",
+            f"SET allowed_directories = [{_spelled(folders)}]",
             "SET enable_external_access = false",
             "SET lock_configuration = true",
         ):
@@ -123,6 +123,11 @@ class SealedSql:
             with _time_limit(cursor, timeout):
                 table = _run(cursor, query, params, max_rows)
         return _data_frame(table)
+
+
+def _spelled(paths: Iterable[str]) -> str:
+    """Paths in both ways in which views give them: DuckDB compares the words, not what they mean."""
+    return ", ".join(sorted({spelling(path) for path in paths for spelling in (literal, file_literal)}))
 
 
 def _remove_of(process: int, folder: Path) -> None:

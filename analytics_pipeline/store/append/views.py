@@ -11,13 +11,10 @@ from pathlib import Path
 
 from analytics_pipeline.store.append.index import TableFiles
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.schema import Column, Columns, identifier, literal
+from analytics_pipeline.store.schema import Column, Columns, file_literal, identifier, literal
 
 _REGULAR = "?????????????_????????.parquet"
 """Names that carry a stamp."""
-
-_FILENAME = "|file"
-_WITH_NAMES = f", filename = {literal(_FILENAME)}"
 
 
 def moment_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
@@ -34,9 +31,11 @@ def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     folder, through = layout.folder(table), files.through
     late = [name for name in files.tail if not is_regular(name) or (through is not None and stamp_of(name) <= through)]
     listed = [layout.compacted / name for name in files.copies] + [folder / name for name in late]
-    fresh = f"SELECT {_names(files.columns)} FROM {_scan(files.columns, literal(str(folder / _REGULAR)), _WITH_NAMES)}"
+    path = _name_beside(files.columns)
+    scanned = _scan(files.columns, _pattern(folder, _REGULAR), f", filename = {literal(path)}")
+    fresh = f"SELECT {_names(files.columns)} FROM {scanned}"
     if through is not None:
-        fresh += f" WHERE {identifier(_FILENAME)} > {literal(str(folder / f'{through:013d}~'))}"
+        fresh += f" WHERE {identifier(path)} > {literal(str(folder / f'{through:013d}~'))}"
     selects = [listed_sql(files.columns, listed)] if listed else []
     if any(is_regular(name) for name in files.tail) or through is not None:
         selects.append(fresh)
@@ -53,7 +52,7 @@ def with_columns(files: TableFiles, declared: Columns) -> TableFiles:
 
 def every_file_sql(layout: AppendLayout, table: str) -> str:
     """The SELECT of a table of which nothing is known but its files: right, and slow where they are many."""
-    pattern = literal(str(layout.folder(table) / "*.parquet"))
+    pattern = _pattern(layout.folder(table), "*.parquet")
     return f"SELECT * FROM read_parquet({pattern}, union_by_name = true, hive_partitioning = false)"
 
 
@@ -69,8 +68,20 @@ def stamp_of(name: str) -> int:
 
 def listed_sql(columns: Columns, paths: Sequence[Path]) -> str:
     """The SELECT of some files, one after the other, with all columns of their table."""
-    listed = ", ".join(literal(str(path)) for path in paths)
+    listed = ", ".join(file_literal(path) for path in paths)
     return f"SELECT {_names(columns)} FROM {_scan(columns, f'[{listed}]')}"
+
+
+def _pattern(folder: Path, names: str) -> str:
+    return f"{file_literal(folder)[:-1]}/{names}'"
+
+
+def _name_beside(columns: Columns) -> str:
+    """A name that no column has."""
+    taken, name = {column.name.lower() for column in columns}, "|file"
+    while name in taken:
+        name += "|"
+    return name
 
 
 def _scan(columns: Columns, files: str, options: str = "") -> str:
