@@ -1,6 +1,6 @@
 """Errors of the experiments' lakehouse.
 
-Belongs here: what logging, views, exports and the import refuse. Does not: what happens to the tables' files (`append`).
+Belongs here: what logging, views, exports and the import refuse. Does not: what happens to files of tables (`append`).
 """
 
 from __future__ import annotations
