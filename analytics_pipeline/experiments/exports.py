@@ -11,7 +11,7 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 
 import polars as pl
@@ -99,12 +99,16 @@ def _files(board: pl.DataFrame, runs: Records, trends: Records) -> Mapping[str, 
 
 
 def _records(rows: pl.DataFrame) -> Records:
-    """Rows as JSON knows them: it has neither NaN nor infinity."""
-    return [{name: _finite(value) for name, value in row.items()} for row in rows.iter_rows(named=True)]
+    """Rows as JSON knows them: it has neither NaN nor infinity, and no times."""
+    return [{name: _plain(value) for name, value in row.items()} for row in rows.iter_rows(named=True)]
 
 
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _plain(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return value if value is None or isinstance(value, str | int | list | dict) else str(value)
 
 
 def _json(records: Records) -> str:

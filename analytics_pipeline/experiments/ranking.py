@@ -73,7 +73,10 @@ def stored_ranking(settings: object) -> Sequence[Best]:
     """The metrics as they were written down; the default ones where that says nothing."""
     if not isinstance(settings, list) or not settings:
         return DEFAULT_RANKING
-    return tuple(Best(str(one["column"]), str(one["metric"]), Goal(one["goal"])) for one in settings)
+    try:
+        return tuple(Best(str(one["column"]), str(one["metric"]), Goal(one["goal"])) for one in settings)
+    except (KeyError, TypeError, ValueError):  # somebody else's: logging goes on all the same
+        return DEFAULT_RANKING
 
 
 def settings_of(ranking: Sequence[Best]) -> list[dict[str, str]]:

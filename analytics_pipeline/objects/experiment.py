@@ -115,9 +115,12 @@ class Experiment:
 
         Raises:
             ExperimentExists: it is stored already and is not to be replaced.
+            ValueError: `if_exists` is neither.
             ObjectUnsupported: names the path of what cannot be stored; nothing was written.
             ObjectUnwritable: the former version is unchanged.
         """
+        if if_exists not in {"fail", "replace"}:
+            raise ValueError(f"if_exists is 'fail' or 'replace', not {if_exists!r}. Nothing was stored.")
         prepared = experiment_index.prepare([Row(run.id_run, run.fields) for run in self.runs])
         with self._base.exclusive(self.id_experiment):
             former = experiment_index.read_urls(self.id_experiment, self._base)

@@ -157,6 +157,7 @@ class TreeDecoder:
 
     def __init__(self, segments: Sequence[Memory]) -> None:
         self.segments = segments
+        self._taken: set[int] = set()
 
     def decode(self, node: Any) -> Any:
         """The value of a node.
@@ -178,13 +179,14 @@ class TreeDecoder:
         return _LEAVES[tag](self, node)
 
     def segment(self, number: object) -> Memory:
-        """A segment by its number.
+        """A segment by its number; each once, or a small object could ask for one without end.
 
         Raises:
-            LookupError: there is none.
+            LookupError: there is none, or it was given already.
         """
-        if type(number) is not int or number < 0:
+        if type(number) is not int or number < 0 or number in self._taken:
             raise LookupError("no segment")
+        self._taken.add(number)
         return self.segments[number]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -14,6 +16,7 @@ from analytics_pipeline.errors import ExportFailed
 from analytics_pipeline.experiments import log_metrics, log_run
 from analytics_pipeline.experiments.__main__ import main
 from analytics_pipeline.experiments.exports import export
+from analytics_pipeline.experiments.importing import import_lakehouse
 from analytics_pipeline_tests.experiments.scenario import CONFIGS, F1, LOSS, log_all
 from analytics_pipeline_tests.ui.browser import NEEDS_CHROMIUM, PATIENCE, chromium
 
@@ -58,6 +61,19 @@ def test_nan_and_infinity_are_null_in_the_trends(root: Path) -> None:
     assert found["r2", 1, "val_loss"] == LOSS["r2"][0]
     assert list(found) == sorted(found)
     assert len(found) == 1 + 2 * sum(map(len, F1.values()))
+
+
+def test_times_of_an_imported_lakehouse_are_text(root: Path, tmp_path: Path) -> None:
+    started = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    pl.DataFrame({"run_id": ["r"], "status": ["done"], "started": [started], "day": [started.date()]}).write_parquet(
+        tmp_path / "runs.parquet"
+    )
+    import_lakehouse(tmp_path, root)
+
+    (record,) = strictly(export(root).folder / "leaderboard.json")
+
+    assert str(record["started"]).startswith("2026-01-01T12:00:00")
+    assert record["day"] == "2026-01-01"
 
 
 def test_trends_are_those_of_the_best_runs_and_of_chosen_metrics(root: Path) -> None:

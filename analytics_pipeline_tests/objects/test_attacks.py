@@ -241,6 +241,7 @@ BOMBS: dict[str, bytes] = {
     "zone": container_of({"$": "datetime", "v": ["2020-01-01", 0, "../../etc/passwd"]}),
     "unknown tag": container_of({"$": "os.system", "v": "true"}),
     "no tag": container_of({"$": ["list"], "v": []}),
+    "one segment many times": container_of([{"$": "bytes", "s": 0}] * 100_000, b"x" * 20_000),
     "no segment": container_of({"$": "array", "s": 3}),
     "segment from behind": container_of({"$": "array", "s": -1}, b"x"),
     "list as key": container_of({"$": "dict", "v": [[[], 1]]}),

@@ -303,3 +303,16 @@ def test_the_scratch_folder_is_gone_with_its_objects() -> None:
         DataStore(a=1).to_url()
         assert len(files(Path(folder))) == 1
     assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("if_exists", ["Fail", "", "overwrite", None])
+def test_a_slip_in_if_exists_replaces_nothing(if_exists: str, tmp_path: Path) -> None:
+    with using_base(str(tmp_path)):
+        experiment = create_experiment()
+        experiment.persist()
+        before = sorted(tmp_path.rglob("*"))
+
+        with pytest.raises(ValueError, match="if_exists is 'fail' or 'replace', not"):
+            experiment.persist(if_exists=if_exists)  # type: ignore[arg-type]
+
+        assert sorted(tmp_path.rglob("*")) == before
