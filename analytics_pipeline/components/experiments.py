@@ -6,6 +6,7 @@ Training scripts log without Dagster; nothing here stands between them and the t
 """
 # No `from __future__ import annotations`: Dagster reads the annotations of assets.
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 GROUP = "experiments"
+RETRY_AFTER = timedelta(minutes=10)
 _SHOWN = 20
 _BOARD = dg.AssetKey([GROUP, "leaderboard"])
 
@@ -43,7 +45,7 @@ def leaderboard(analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
         metadata={
             "dagster/row_count": dg.MetadataValue.int(board.height),
             "best": dg.MetadataValue.md(_table(board)),
-            "hyperparameters": dg.MetadataValue.int(len(board.columns) - 5),
+            "columns": dg.MetadataValue.text(", ".join(board.columns)),
             "database": dg.MetadataValue.path(str(database)),
         }
     )
@@ -121,10 +123,20 @@ def _look(context: dg.SensorEvaluationContext, analytics: AnalyticsResource) -> 
         return dg.SkipReason("No run has been logged yet.")
     changed_at = str(runs.stat().st_mtime_ns)
     if changed_at == context.cursor:
-        return dg.SkipReason("No run has been logged since the last export.")
+        failed_at = _failed_at(context.instance)
+        if failed_at is None:
+            return dg.SkipReason("No run has been logged since the last export.")
+        if datetime.now(UTC) < failed_at + RETRY_AFTER:
+            return dg.SkipReason(f"The last export failed; the next follows at {failed_at + RETRY_AFTER:%H:%M:%S} UTC.")
     if active := ticks.active_run(context.instance, experiments_export_job.name):
         return dg.SkipReason(f"Run {active} is at it; later runs are looked for when it has ended.")
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=changed_at)
+
+
+def _failed_at(instance: dg.DagsterInstance) -> datetime | None:
+    """When the newest export failed; None where it went well, or where there is none."""
+    last = ticks.last_end(instance, experiments_export_job.name)
+    return last[0] if last is not None and not last[1] else None
 
 
 # By a name, and not by the decorator: Dagster 1.13 would warn that a parameter is in beta, which nobody gave.

@@ -38,10 +38,12 @@ def lake(analytics: AnalyticsResource) -> Path:
     return analytics.home().experiments
 
 
-def executed(analytics: AnalyticsResource, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+def executed(
+    analytics: AnalyticsResource, instance: dg.DagsterInstance, *, raises: bool = True
+) -> dg.ExecuteInProcessResult:
     definitions = dg.Definitions.merge(experiments(), dg.Definitions(resources={"analytics": analytics}))
     job = definitions.resolve_job_def(experiments_export_job.name)
-    return job.execute_in_process(instance=instance)
+    return job.execute_in_process(instance=instance, raise_on_error=raises)
 
 
 def test_the_job_writes_the_exports_and_shows_how_many_runs_there_are(analytics: AnalyticsResource, lake: Path) -> None:
@@ -110,6 +112,34 @@ def test_the_sensor_asks_once_for_runs_that_arrived(analytics: AnalyticsResource
     assert isinstance(look(first.cursor), dg.SkipReason)
     log_run("a", {}, "done", root=lake)
     assert isinstance(look(first.cursor), dg.SensorResult)
+
+
+def test_an_export_that_failed_is_tried_again_in_time(analytics: AnalyticsResource, lake: Path) -> None:
+    """Or nobody would see the runs until somebody logs another one."""
+    log_run("a", {}, root=lake)
+
+    def look(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(instance, cursor=cursor, resources={"analytics": analytics})
+        found = experiments_sensor(context)
+        assert isinstance(found, dg.SensorResult | dg.SkipReason)
+        return found
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = look(instance, None)
+        assert isinstance(first, dg.SensorResult)
+        analytics.home().exports.parent.mkdir(exist_ok=True)
+        analytics.home().exports.write_text("in the way")
+        assert not executed(analytics, instance, raises=False).success
+        waiting = look(instance, first.cursor)
+        assert isinstance(waiting, dg.SkipReason)
+        assert "The last export failed; the next follows at" in str(waiting.skip_message)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("analytics_pipeline.components.experiments.RETRY_AFTER", timedelta(0))
+            again = look(instance, first.cursor)
+            assert isinstance(again, dg.SensorResult)
+            analytics.home().exports.unlink()
+            assert executed(analytics, instance).success
+            assert isinstance(look(instance, again.cursor), dg.SkipReason)
 
 
 def test_the_nightly_maintenance_compacts_the_tables(analytics: AnalyticsResource, lake: Path) -> None:
