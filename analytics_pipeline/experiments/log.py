@@ -21,6 +21,7 @@ from analytics_pipeline.experiments.rows import (
     clock,
     config_columns,
     json_text,
+    jsonable,
     metric_rows,
     scalars_of,
 )
@@ -150,10 +151,8 @@ def log_artifact(
 
 def _fields_text(fields: Mapping[str, object]) -> str:
     """The fields as JSON; objects are stored once all else is known to be sound."""
-    plain = {name: value for name, value in fields.items() if not isinstance(value, Storable)}
-    json_text("fields", plain)
-    urls = {name: value.to_url() if isinstance(value, Storable) else value for name, value in fields.items()}
-    return json_text("fields", urls)
+    json_text("fields", fields, lambda value: "" if isinstance(value, Storable) else jsonable(value))
+    return json_text("fields", fields, lambda value: value.to_url() if isinstance(value, Storable) else jsonable(value))
 
 
 def _config_row(run_id: str, columns: Row, moment: int) -> Row:

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from analytics_pipeline.errors.experiments import ConfigKeyRefused, LoggedValueRefused
@@ -111,14 +111,14 @@ def scalars_of(config: Mapping[str, object], columns: Row) -> Row:
     return {key: columns[key] for key, value in config.items() if _is_scalar(_plain(value))}
 
 
-def json_text(what: str, value: object) -> str:
-    """A value as JSON text; what JSON does not know as its text.
+def json_text(what: str, value: object, default: Callable[[object], object] | None = None) -> str:
+    """A value as JSON text; what JSON does not know as `default` says, by default as its text.
 
     Raises:
         LoggedValueRefused: it refers to itself, or holds half a character.
     """
     try:
-        text = json.dumps(value, default=_jsonable, ensure_ascii=False)
+        text = json.dumps(value, default=default or jsonable, ensure_ascii=False)
         text.encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise LoggedValueRefused(what, type(value).__name__, f"something that JSON can say ({error})") from error
@@ -182,7 +182,8 @@ def _is_unicode(text: str) -> bool:
     return text.isascii() or text.encode(errors="ignore").decode() == text
 
 
-def _jsonable(value: object) -> Any:
+def jsonable(value: object) -> Any:
+    """What stands in JSON for a value that it does not know."""
     plain = _plain(value)
     if plain is not value:
         return plain

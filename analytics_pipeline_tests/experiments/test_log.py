@@ -142,11 +142,12 @@ def test_an_object_among_the_fields_is_stored_by_itself_and_its_url_kept(
     monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
     result = DataStore()
     result.matrix = np.eye(3)
-    log_run("r", {}, fields={"result": result, "n": 3}, root=root)
+    log_run("r", {}, fields={"result": result, "n": 3, "parts": [{"first": result}]}, root=root)
     fields = json.loads(rows(root / "analytics.duckdb", "SELECT fields FROM runs")[0][0])
 
     assert fields["n"] == 3
     assert np.array_equal(DataStore.from_url(fields["result"]).matrix, np.eye(3))
+    assert np.array_equal(DataStore.from_url(fields["parts"][0]["first"]).matrix, np.eye(3))
 
 
 def test_no_object_is_stored_with_a_run_that_is_refused(
