@@ -73,7 +73,7 @@ def test_a_writer_killed_at_any_step_leaves_the_run_whole_or_not_at_all(tmp_path
     assert {"write_file", "add", "finish_call", "rename", "settle", "see"} <= set(steps)
 
 
-@pytest.mark.parametrize("action", ["compact", "rebuild"])
+@pytest.mark.parametrize("action", ["compact", pytest.param("rebuild", marks=pytest.mark.slow)])
 def test_maintenance_killed_at_any_step_changes_no_answer(tmp_path: Path, action: str) -> None:
     """It only ever touches what can be made anew."""
     steps = []
