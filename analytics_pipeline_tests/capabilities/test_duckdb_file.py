@@ -22,6 +22,7 @@ from analytics_pipeline.errors import (
 )
 from analytics_pipeline_tests.capabilities.scenario import example, run, uids
 from analytics_pipeline_tests.capabilities.strangers import Stranger
+from analytics_pipeline_tests.workplace import REPOSITORY
 
 
 @pytest.fixture
@@ -152,6 +153,11 @@ def test_tables_of_other_programs_are_described_and_in_nobodys_way(path: Path) -
         store.get_run_uri("nobody")
 
 
+NOBODY_MAY_READ_THE_PROJECT = all(
+    folder.stat().st_mode & 0o005 == 0o005 for folder in (REPOSITORY, *REPOSITORY.parents)
+)
+"""A driver looks into its own folder when it opens a file."""
+
 AS_NOBODY = """
 import os, sys, tempfile
 from pathlib import Path
@@ -172,7 +178,10 @@ except StoreUnwritable:
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.skipif(
+    os.getuid() != 0 or not NOBODY_MAY_READ_THE_PROJECT,
+    reason="only root can become another user, who may read this project",
+)
 @pytest.mark.parametrize("lock", ["kept", "unreadable", "gone"])
 def test_a_user_who_may_only_read_asks_and_is_told_that_he_cannot_write(path: Path, tmp_path: Path, lock: str) -> None:
     """An analyst on the same machine; also where the lock's file was not copied along."""

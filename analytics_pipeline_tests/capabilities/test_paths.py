@@ -44,6 +44,21 @@ def test_a_folder_that_duckdb_cannot_open_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_the_catalog_lists_may_be_deleted_by_hand(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "store")
+    backend = ParquetBackend(store.root / "capabilities")
+    AnalyticsStore(backend).write([run("a"), run("b")])
+    (file,) = (backend.path / "example").iterdir()
+    foreign = file.rename(file.with_name("theirs.parquet"))
+    backend.tables.compact()
+    assert store.query("SELECT count(*) FROM capabilities.example").item() == 2
+
+    foreign.unlink()
+    AnalyticsStore(backend).write([run("c")])
+
+    assert store.query("SELECT run_uid FROM capabilities.example").rows() == [("c",)]
+
+
 class NoIdentity:
     """Every row is new."""
 

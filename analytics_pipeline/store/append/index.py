@@ -179,7 +179,7 @@ class Index:
             if row[1] is not None:
                 self._db.execute("UPDATE files SET copy = NULL WHERE copy = ?", [row[1]])
                 self._db.execute("UPDATE copies SET retired_at = ? WHERE id = ?", [now, row[1]])
-                self.change_views()
+            self.change_views()  # they may list the file by its name
 
     def names(self, table: str) -> set[str]:
         """Names of all files of a table."""
