@@ -179,6 +179,7 @@ async def load(url: str, routes: Mapping[str, str], seconds: float) -> tuple[Map
     drawn = random.Random(1)  # noqa: S311 - a mix of requests, not secrets
 
     async def client() -> None:
+        """One dashboard that asks without pause."""
         nonlocal failed, mixed
         async with httpx.AsyncClient(base_url=url, timeout=120) as session:
             tags: dict[str, str] = {}

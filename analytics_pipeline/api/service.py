@@ -240,6 +240,7 @@ class Service:
         fresh = count_with(ask)
 
         def count(rows: Rows, bucket: Bucket) -> Sequence[Counted]:
+            """What `fresh` counts, once a version."""
             key = (manifest.version, manifest.committed_at, rows.sql, *rows.values.items(), bucket.order)
             with self._guard:
                 if key in self._counts:

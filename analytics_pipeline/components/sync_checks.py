@@ -33,6 +33,7 @@ def sync_checks(spec: SplitSyncSpec) -> dg.AssetChecksDefinition:
         can_subset=True,
     )
     def checks(context: dg.AssetCheckExecutionContext, analytics: AnalyticsResource) -> Iterator[dg.AssetCheckResult]:
+        """The checks that were asked for."""
         with failing_plainly():
             results = analytics.sync_job(spec, context.log.info).check()
         for result in results:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
+import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
 from analytics_pipeline.capabilities.documents.folder import SETTLE_SECONDS, FolderInbox
 from analytics_pipeline.capabilities.documents.intake import Batch, Intake
 from analytics_pipeline.capabilities.documents.reading import Refusal, read_run
 from analytics_pipeline_tests.capabilities.outputs import MOMENT, RUNS
+
+CONTEXT = multiprocessing.get_context("forkserver")
+"""Of the processes that take documents up and are killed."""
+CONTEXT.set_forkserver_preload([__name__])
 
 TABLES = tuple(RUNS)
 LONG_AGO = time.time() - 10 * SETTLE_SECONDS
@@ -177,3 +184,28 @@ def stored_runs(store: Path) -> dict[str, list[str]]:
         )
         found[table] = sorted(uid for uid, count in copies.iter_rows() for _ in range(count))
     return found
+
+
+def count_entries(monkeypatch: pytest.MonkeyPatch, work: Counter[str]) -> None:
+    """Entries of folders that are looked at."""
+    scandir = os.scandir
+
+    class Counted:
+        def __init__(self, folder: Path) -> None:
+            self.entries = scandir(folder)
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.entries.close()
+
+        def __iter__(self) -> Self:
+            return self
+
+        def __next__(self) -> os.DirEntry[str]:
+            entry = next(self.entries)
+            work["listed"] += 1
+            return entry
+
+    monkeypatch.setattr(os, "scandir", Counted)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,6 +22,7 @@ from analytics_pipeline_tests.capabilities import dropped
 from analytics_pipeline_tests.capabilities.dropped import (
     BAD,
     TABLES,
+    count_entries,
     drop,
     drop_many,
     kept,
@@ -33,9 +34,6 @@ from analytics_pipeline_tests.capabilities.dropped import (
     waiting,
     with_outputs,
 )
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([dropped.__name__])
 
 
 @pytest.fixture
@@ -224,7 +222,7 @@ def test_a_document_that_may_not_be_read_is_put_aside() -> None:
         inbox = Path(folder) / "inbox"
         drop(inbox, "closed.json", text()).chmod(0)
         inbox.chmod(0o777)
-        process = CONTEXT.Process(target=dropped.take_up_without_rights, args=(inbox, Path(folder) / "store"))
+        process = dropped.CONTEXT.Process(target=dropped.take_up_without_rights, args=(inbox, Path(folder) / "store"))
         process.start()
         process.join(60)
 
@@ -401,31 +399,11 @@ def test_a_duckdb_file_takes_them_up_as_well(inbox: Path, tmp_path: Path) -> Non
 def test_looking_for_a_document_stops_at_the_first(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sensor looks every 30 seconds, however many documents wait."""
     drop_many(inbox, 300)
-    listed = 0
-    scandir = os.scandir
-
-    class Counted:
-        def __init__(self, folder: Path) -> None:
-            self.entries = scandir(folder)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.entries.close()
-
-        def __iter__(self) -> Self:
-            return self
-
-        def __next__(self) -> os.DirEntry[str]:
-            nonlocal listed
-            listed += 1
-            return next(self.entries)
-
-    monkeypatch.setattr(os, "scandir", Counted)
+    work: Counter[str] = Counter()
+    count_entries(monkeypatch, work)
 
     assert FolderInbox(inbox).has_document()
-    assert listed == 1
+    assert work == {"listed": 1}
 
 
 def test_a_batch_is_bounded_by_bytes_too(inbox: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

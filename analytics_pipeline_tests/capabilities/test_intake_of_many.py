@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import threading
 from collections import Counter
@@ -23,9 +22,6 @@ from analytics_pipeline_tests.capabilities.dropped import (
     text,
     waiting,
 )
-
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload([dropped.__name__])
 
 
 @pytest.fixture
@@ -65,7 +61,7 @@ def assert_all_taken_up(inbox: Path, store: Path, good: set[str], bad: set[str])
 @pytest.mark.parametrize("until", [0, 1, 39, 40, 41, 77, 100])
 def test_a_killed_intake_loses_nothing(inbox: Path, store: Path, until: int) -> None:
     good, bad = drop_many(inbox, 120)
-    process = CONTEXT.Process(target=dropped.take_up_slowly, args=(inbox, store, until))
+    process = dropped.CONTEXT.Process(target=dropped.take_up_slowly, args=(inbox, store, until))
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -81,7 +77,7 @@ def test_an_intake_that_is_killed_at_any_step_loses_nothing(tmp_path: Path) -> N
         inbox, store = tmp_path / f"inbox-{step}", tmp_path / f"store-{step}"
         drop(inbox, "good.json", text())
         drop(inbox, "bad.json", b"{}")
-        process = CONTEXT.Process(target=dropped.die_at, args=(step, inbox, store))
+        process = dropped.CONTEXT.Process(target=dropped.die_at, args=(step, inbox, store))
         process.start()
         process.join(60)
         if process.exitcode == 0:
@@ -94,7 +90,7 @@ def test_an_intake_that_is_killed_at_any_step_loses_nothing(tmp_path: Path) -> N
 
 def test_intakes_at_once_take_turns(inbox: Path, store: Path) -> None:
     good, bad = drop_many(inbox, 150)
-    processes = [CONTEXT.Process(target=dropped.take_up_slowly, args=(inbox, store, -1)) for _ in range(3)]
+    processes = [dropped.CONTEXT.Process(target=dropped.take_up_slowly, args=(inbox, store, -1)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:

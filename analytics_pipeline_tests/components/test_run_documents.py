@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import dagster as dg
 import fsspec
@@ -21,7 +20,16 @@ from analytics_pipeline.components.run_documents import TABLES, run_documents
 from analytics_pipeline.components.sync_sensor import Memory
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import open_store
-from analytics_pipeline_tests.capabilities.dropped import BAD, drop, drop_many, kept, reports, text, waiting
+from analytics_pipeline_tests.capabilities.dropped import (
+    BAD,
+    count_entries,
+    drop,
+    drop_many,
+    kept,
+    reports,
+    text,
+    waiting,
+)
 from analytics_pipeline_tests.components.scenario import run_in
 
 JOB = "run_documents_job"
@@ -316,30 +324,6 @@ def test_a_tick_costs_the_same_however_many_documents_and_runs_there_are(
     assert asks(look(code, lasting))
 
     assert work == {"listed": 1, "get_run_ids": 1, "get_run_records": 1, "rows": 1}
-
-
-def count_entries(monkeypatch: pytest.MonkeyPatch, work: Counter[str]) -> None:
-    scandir = os.scandir
-
-    class Counted:
-        def __init__(self, folder: Path) -> None:
-            self.entries = scandir(folder)
-
-        def __enter__(self) -> Self:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.entries.close()
-
-        def __iter__(self) -> Self:
-            return self
-
-        def __next__(self) -> os.DirEntry[str]:
-            entry = next(self.entries)
-            work["listed"] += 1
-            return entry
-
-    monkeypatch.setattr(os, "scandir", Counted)
 
 
 def count_rows(monkeypatch: pytest.MonkeyPatch, name: str, work: Counter[str]) -> None:
