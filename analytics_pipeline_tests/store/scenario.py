@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,3 +87,21 @@ def tree(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+IDS = "SELECT id FROM facts ORDER BY id"
+
+
+def ids(store: Store) -> list[int]:
+    """What a reader finds."""
+    return [row[0] for row in store.query(IDS).rows()]
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """A process of its own that runs some Python, with pipes to talk to it."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )

@@ -117,3 +117,14 @@ def sessions(url: str) -> int:
 def file_of(store: Store, *parts: str) -> Path:
     """A path inside the store's folder."""
     return store.root.joinpath(*parts)
+
+
+RECORDS_OF_STORE = "SELECT dataset_id, timestamp, model_name FROM demo_dataset ORDER BY ALL"
+
+
+RECORDS_OF_SOURCE = "SELECT id, created_at, model FROM records ORDER BY id, created_at, model"
+
+
+def keys(partitions: object) -> list[str]:
+    assert isinstance(partitions, dict)
+    return list(partitions)
