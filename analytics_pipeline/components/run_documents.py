@@ -21,8 +21,9 @@ from pydantic import Field
 from analytics_pipeline.components import ticks
 from analytics_pipeline.components.sync_events import failing_plainly
 from analytics_pipeline.components.sync_sensor import MINIMUM_INTERVAL_SECONDS, Memory
+from analytics_pipeline.errors import InboxUnusable
 from analytics_pipeline.resources import AnalyticsResource
-from analytics_pipeline.settings import inbox_of
+from analytics_pipeline.settings import INBOX_VARIABLE, inbox_of
 
 if TYPE_CHECKING:
     from analytics_pipeline.capabilities.documents.inbox import Inbox
@@ -93,7 +94,12 @@ def _intake(config: IntakeConfig, analytics: AnalyticsResource) -> "Intake":
 
 
 def _inbox(analytics: AnalyticsResource, largest_mb: int = _LARGEST_MB) -> "Inbox":
-    place = inbox_of(analytics.home())
+    from analytics_pipeline.capabilities.backends.roots import checked_root  # noqa: PLC0415 - as above
+
+    try:
+        place = checked_root(inbox_of(analytics.home()))
+    except ValueError as error:
+        raise InboxUnusable(f"of {INBOX_VARIABLE}", str(error)) from None
     if "://" in place:
         from analytics_pipeline.capabilities.documents.bucket import BucketInbox  # noqa: PLC0415
 

@@ -18,6 +18,7 @@ from analytics_pipeline.capabilities.extraction import CAPABILITIES
 from analytics_pipeline.components import run_documents as component
 from analytics_pipeline.components.run_documents import TABLES, run_documents
 from analytics_pipeline.components.sync_sensor import Memory
+from analytics_pipeline.errors import InboxUnusable
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import open_store
 from analytics_pipeline_tests.capabilities.dropped import (
@@ -360,6 +361,23 @@ def test_the_inbox_may_be_in_an_object_store(
     assert asks(look(code, lasting))
     assert told(run(code, lasting))["stored_runs"] == 1
     assert not asks(look(code, lasting))
+
+
+@pytest.mark.parametrize("place", ["s3:/typo", "s3:bucket/arrivals", "s3://key:hidden@bucket/arrivals"])
+def test_a_slip_of_the_pen_in_the_inbox_makes_no_folder_of_that_name(
+    tmp_path: Path,
+    home: Path,
+    code: dg.Definitions,
+    lasting: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANALYTICS_INBOX", place)
+    with pytest.raises(InboxUnusable, match="ANALYTICS_INBOX") as raised:
+        look(code, lasting)
+    assert "hidden" not in str(raised.value)
+    assert not (tmp_path / "s3:").exists()
 
 
 def test_an_object_store_that_gives_no_answer_does_not_hold_up_the_tick(
