@@ -62,7 +62,7 @@ def _export(asked: argparse.Namespace) -> str:
 
 def _import(asked: argparse.Namespace) -> str:
     counts = import_lakehouse(asked.path, asked.root)
-    return f"Imported {', '.join(f'{rows} rows of {table}' for table, rows in counts.items())}"
+    return f"Imported {', '.join(f'{rows} rows of {table}' for table, rows in counts.items()) or 'no rows'}"
 
 
 _COMMANDS = {"build": _build, "export": _export, "import": _import}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analytics_pipeline.errors import LakehouseNotImported
-from analytics_pipeline.experiments import log_metrics, log_run
+from analytics_pipeline.experiments import leaderboard, log_metrics, log_run, metric_trend
 from analytics_pipeline.experiments.__main__ import main
 from analytics_pipeline.experiments.importing import import_lakehouse
 from analytics_pipeline_tests.experiments.scenario import (
@@ -20,6 +23,14 @@ from analytics_pipeline_tests.experiments.scenario import (
     assert_queries_of_the_page_are_right,
     rows,
 )
+
+DAY = timedelta(days=1)
+WHOLE: dict[str, dict[str, list[object]]] = {
+    "runs": {"run_id": ["a", "b", "c"]},
+    "configs": {"run_id": ["a", "b", "c"], "lr": [1, 2, 3]},
+    "datasets": {"dataset_id": ["a", "b", "c"]},
+    "metrics": {"run_id": ["a"] * 3, "epoch": [1, 2, 3], "metric": ["f1"] * 3, "value": [0.5] * 3},
+}
 
 
 def append(path: Path, new: pd.DataFrame) -> None:
@@ -93,7 +104,7 @@ def test_configs_and_datasets_come_from_their_own_files_where_there_are(root: Pa
     )
     names = {"run_id": ["a"], "epoch": [1.0], "metric_name": ["val_f1"], "value": [0.5]}
     pq.write_table(pa.table(names), folder / "metrics.parquet")
-    about = {"dataset_id": ["d"], "name": ["digits"], "num_samples": [3], "path": ["x"], "extra": [1]}
+    about = {"dataset_id": ["d"], "name": ["digits"], "num_samples": [3], "path": ["x"]}
     pq.write_table(pa.table(about), folder / "datasets.parquet")
     import_lakehouse(folder, root)
 
@@ -113,6 +124,123 @@ def test_files_that_hold_something_else_are_refused_by_name(root: Path, tmp_path
     with pytest.raises(LakehouseNotImported, match="Nothing was changed"):
         import_lakehouse(folder, root)
     pq.write_table(pa.table({"run_id": ["a", None]}), folder / f"{table}.parquet")
-    with pytest.raises(LakehouseNotImported, match=r"needs a run_id in every row"):
-        import_lakehouse(folder, root)
     assert not (root / "runs").exists()
+
+
+def one_file(folder: Path, table: str, columns: Mapping[str, object]) -> Path:
+    """A folder with that file alone."""
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table(dict(columns)), folder / f"{table}.parquet")
+    return folder
+
+
+def test_a_later_row_without_any_config_hides_none(root: Path, tmp_path: Path) -> None:
+    """As a script leaves it that says `log_run(run_id, {}, "done")` in the end."""
+    logged = {"run_id": ["a", "a", "b"], "status": ["running", "done", "done"], "lr": [0.5, None, None]}
+    folder = one_file(tmp_path / "old", "runs", logged)
+
+    assert import_lakehouse(folder, root) == {"runs": 3, "configs": 1}
+    assert leaderboard(root=root).select("run_id", "status", "lr").rows() == [("a", "done", 0.5), ("b", "done", None)]
+    again = one_file(tmp_path / "more", "configs", {"run_id": ["a", "a"], "lr": [0.7, None]})
+    assert import_lakehouse(again, root) == {"configs": 1}
+    assert leaderboard(root=root)["lr"].to_list() == [0.7, None]
+
+
+def test_rows_without_a_moment_count_in_the_order_in_which_they_stand(root: Path, tmp_path: Path) -> None:
+    empty = pa.array([None, None], pa.timestamp("us"))
+    logged = {"run_id": ["a", "a"], "status": ["running", "done"], "logged_at": empty}
+    import_lakehouse(one_file(tmp_path / "old", "runs", logged), root)
+    database = root / "analytics.duckdb"
+
+    assert rows(database, "SELECT status FROM runs") == [("done",)]
+    log_run("a", {}, "archived", root=root)
+    assert rows(database, "SELECT status FROM runs") == [("archived",)]
+
+
+def test_rows_of_one_moment_count_in_the_order_in_which_they_stand(root: Path, tmp_path: Path) -> None:
+    """A clock of whole seconds says of many rows that they are of one moment."""
+    second = datetime(2026, 1, 1, tzinfo=UTC)
+    values = [float(number) for number in range(100)]
+    logged = {
+        "run_id": ["a"] * 101,
+        "epoch": [1] * 101,
+        "metric": ["f1"] * 101,
+        "value": [*values, -1.0],
+        "logged_at": [second] * 100 + [second - DAY],
+    }
+    import_lakehouse(one_file(tmp_path / "old", "metrics", logged), root)
+
+    assert metric_trend("a", root=root).rows() == [(1, "f1", 99.0)]
+
+
+def test_a_moment_that_is_yet_to_come_wins_over_nothing_that_is_logged_later(root: Path, tmp_path: Path) -> None:
+    moments = [datetime.now(UTC) - DAY, datetime(2999, 1, 1, tzinfo=UTC)]
+    logged = {"run_id": ["a", "a"], "status": ["running", "done"], "logged_at": moments}
+    import_lakehouse(one_file(tmp_path / "old", "runs", logged), root)
+    database = root / "analytics.duckdb"
+
+    assert rows(database, "SELECT status, logged_at < now() FROM runs") == [("done", True)]
+    assert rows(database, "SELECT min(logged_at) FROM experiments_raw.runs") == [(moments[0],)]
+    log_run("a", {}, "archived", root=root)
+    assert rows(database, "SELECT status FROM runs") == [("archived",)]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "values"),
+    [
+        ("runs", "run_id", ["a", "b", None]),
+        ("runs", "run_id", ["a", "b", ""]),
+        ("configs", "run_id", ["a", "b", ""]),
+        ("datasets", "dataset_id", ["a", "b", None]),
+        ("metrics", "run_id", ["a", "b", ""]),
+        ("metrics", "epoch", [1, 2, None]),
+        ("metrics", "metric", ["f1", "f1", None]),
+        ("metrics", "metric", ["f1", "f1", ""]),
+    ],
+)
+def test_a_row_without_what_names_it_is_refused_by_its_number(
+    root: Path, tmp_path: Path, table: str, column: str, values: list[object]
+) -> None:
+    sound = "runs" if table == "datasets" else "datasets"
+    folder = one_file(tmp_path / "old", table, WHOLE[table] | {column: values})
+    one_file(folder, sound, WHOLE[sound])
+    with pytest.raises(LakehouseNotImported, match=rf"{table}.parquet has no {column} in row 3"):
+        import_lakehouse(folder, root)
+
+    assert not (root / sound).exists()
+
+
+@pytest.mark.parametrize("table", ["metrics", "datasets"])
+def test_columns_that_have_no_place_are_refused_by_name(root: Path, tmp_path: Path, table: str) -> None:
+    extra: dict[str, list[object]] = {"split": ["val"] * 3, "host": ["h"] * 3}
+    with pytest.raises(LakehouseNotImported, match=f"{table} has no place for: 'split', 'host'"):
+        import_lakehouse(one_file(tmp_path / "old", table, WHOLE[table] | extra), root)
+
+
+@pytest.mark.parametrize(
+    ("columns", "named"),
+    [
+        ({"bin": [b"\xff"]}, "column 'bin' of runs.parquet"),
+        ({"logged_at": [1]}, "column 'logged_at' of runs.parquet"),
+        ({"lr": [1], "LR": [2]}, "'lr' and 'LR'"),
+        ({"": [1]}, "the column ''"),
+    ],
+)
+def test_a_column_that_cannot_be_one_of_ours_is_refused_by_name(
+    root: Path, tmp_path: Path, columns: dict[str, list[object]], named: str
+) -> None:
+    with pytest.raises(LakehouseNotImported, match=named):
+        import_lakehouse(one_file(tmp_path / "old", "runs", {"run_id": ["a"], **columns}), root)
+
+
+def test_a_root_that_is_a_file_is_refused_by_name(old: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LakehouseNotImported, match=re.escape(str(tmp_path / "file"))):
+        import_lakehouse(old, tmp_path / "file")
+
+
+def test_durations_keep_their_unit(root: Path, tmp_path: Path) -> None:
+    logged = {"run_id": ["a"], "took": pa.array([90], pa.duration("s"))}
+    import_lakehouse(one_file(tmp_path / "old", "runs", logged), root)
+
+    assert rows(root / "analytics.duckdb", "SELECT took FROM configs") == [("0:01:30",)]
