@@ -28,7 +28,7 @@ def array_segment(array: npt.NDArray[Any]) -> Segment:
     """The array's `.npy` bytes, in its own order; one that is not contiguous is written in C order.
 
     Raises:
-        Unfit: its type holds Python objects, or is of another package.
+        Unfit: its type holds Python objects, is of another package, or has what the format does not write down.
     """
     header = _header(array)
 
@@ -49,11 +49,7 @@ def array_segment(array: npt.NDArray[Any]) -> Segment:
 
 def _header(array: npt.NDArray[Any]) -> bytes:
     dtype = array.dtype
-    if dtype.hasobject:
-        raise Unfit("is an array of Python objects; give it a type, or store a list")
-    described = np.lib.format.dtype_to_descr(dtype)
-    if np.lib.format.descr_to_dtype(described) != dtype:
-        raise Unfit(f"is an array of the type {dtype}, which has no place in a file")
+    described = _description(dtype)
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
     text = repr({"descr": described, "fortran_order": fortran, "shape": array.shape}).encode()
     padding = -(_BEGIN.size + len(text) + 1) % _ALIGNMENT
@@ -61,6 +57,34 @@ def _header(array: npt.NDArray[Any]) -> bytes:
     if len(text) > _LARGEST_HEADER:
         raise Unfit(f"is an array with {len(dtype.names or ())} fields, which are too many; use a frame")
     return _BEGIN.pack(_MAGIC, len(text)) + text
+
+
+def _description(dtype: np.dtype[Any]) -> object:
+    if dtype.hasobject:
+        raise Unfit("is an array of Python objects; give it a type, or store a list")
+    for part in _parts(dtype):
+        if part.metadata:
+            raise Unfit(f"is an array whose type carries metadata ({part.metadata}); remove them")
+        if part.names and part.type is not np.void:
+            raise Unfit(f"is an array of {part.type.__name__}; view it as a plain structured type")
+        if part.isalignedstruct:
+            raise Unfit("is an array of aligned fields; pack them with numpy.lib.recfunctions.repack_fields")
+    try:
+        described = np.lib.format.dtype_to_descr(dtype)
+        exact = np.lib.format.descr_to_dtype(described) == dtype
+    except (TypeError, ValueError):  # fields that overlap, or are in another order than their bytes
+        exact = False
+    if not exact:
+        raise Unfit(f"is an array of the type {dtype}, which has no place in a file; numpy.lib.recfunctions packs it")
+    return described
+
+
+def _parts(dtype: np.dtype[Any]) -> Iterator[np.dtype[Any]]:
+    yield dtype
+    if dtype.subdtype:
+        yield from _parts(dtype.subdtype[0])
+    for field in (dtype.fields or {}).values():
+        yield from _parts(field[0])
 
 
 def array_of(memory: Memory) -> npt.NDArray[Any]:

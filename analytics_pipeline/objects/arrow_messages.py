@@ -20,6 +20,11 @@ _BATCH_LENGTH, _BATCH_COMPRESSION = 0, 3
 _DICTIONARY_BATCH = 1
 
 
+def most_rows(size: int) -> int:
+    """How many rows a record batch of a stream of so many bytes may claim."""
+    return max(_FREE_ROWS, _ROWS_PER_BYTE * size)
+
+
 def check_messages(memory: Memory) -> None:
     """Refuse a stream that would run code of extension types, or take memory that its own bytes do not account for.
 
@@ -27,7 +32,7 @@ def check_messages(memory: Memory) -> None:
         ValueError: it names extension types, is compressed, or claims more rows than its bytes can hold.
         pyarrow.ArrowInvalid, struct.error: it is no stream of Arrow messages.
     """
-    most = max(_FREE_ROWS, _ROWS_PER_BYTE * len(memory))
+    most = most_rows(len(memory))
     messages = pa.ipc.MessageReader.open_stream(pa.py_buffer(memory.data))
     for message in messages:
         metadata = bytes(message.metadata)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from analytics_pipeline.objects.arrow_messages import EXTENSION_KEY, check_messages
+from analytics_pipeline.objects.arrow_messages import EXTENSION_KEY, check_messages, most_rows
 from analytics_pipeline.objects.container import Bytes, Memory, Segment
 from analytics_pipeline.objects.scalars import Unfit
 
@@ -39,18 +39,30 @@ def table_segment(table: pa.Table) -> Segment:
     """The table as a stream.
 
     Raises:
-        Unfit: it has extension types, or more rows without any data than would be read back.
+        Unfit: it has extension types, values that contradict their types, or more rows without data than are read back.
     """
     if EXTENSION_KEY in table.schema.serialize().to_pybytes():
         named = [field.name for field in table.schema if EXTENSION_KEY in pa.schema([field]).serialize().to_pybytes()]
-        raise Unfit(f"has Arrow extension types, in {', '.join(named)}; cast them to the types that store them")
+        where = ", ".join(named) or "the metadata of its schema"
+        raise Unfit(f"has Arrow extension types, in {where}; cast them to the types that store them")
     collector = _Collector()
     try:
+        table.validate(full=True)
         with pa.ipc.new_stream(pa.PythonFile(collector, mode="w"), table.schema) as writer:
             writer.write_table(table)
+            if not table.num_rows and all(column.num_chunks for column in table.columns):
+                writer.write_batch(_empty_batch(table))
     except pa.ArrowException as error:
         raise Unfit(f"has a column that Arrow cannot write: {error}") from None
+    rows = max((batch.num_rows for batch in table.to_batches()), default=0)
+    if rows > most_rows(collector.length):
+        raise Unfit(f"is a table of {rows:,} rows that hold no data; store their number")
     return Segment(collector.length, lambda: collector.pieces)
+
+
+def _empty_batch(table: pa.Table) -> pa.RecordBatch:
+    """What Arrow leaves out of a stream: with it go the dictionaries, which are the categories of pandas."""
+    return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
 
 
 def table_of(memory: Memory) -> pa.Table:

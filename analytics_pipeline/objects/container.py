@@ -29,6 +29,8 @@ LARGEST_HEADER = 64 * 1024 * 1024
 DIGEST_BYTES = 32
 _FIXED = struct.Struct("<8sHHI")
 _CHUNK = 1024 * 1024
+SURROGATES = "surrogatepass"
+"""Halves of UTF-16 pairs, which Python's text may hold, stay what they were; escapes of JSON would join two of them."""
 _PICKLE = b"\x80"
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
@@ -65,7 +67,8 @@ class Encoded:
 
     def __init__(self, tree: JsonValue, segments: Sequence[Segment]) -> None:
         document = {"segments": [segment.length for segment in segments], "tree": tree}
-        header = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+        text = json.dumps(document, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        header = text.encode(errors=SURROGATES)
         if len(header) > LARGEST_HEADER:
             raise ObjectTooLarge(len(header), LARGEST_HEADER)
         head = _FIXED.pack(MAGIC, VERSION, 0, len(header)) + header
@@ -155,7 +158,7 @@ def _header(reader: _Reader, size: int, where: str) -> tuple[object, Sequence[in
 
 def _parsed(header: bytes, where: str) -> tuple[object, Sequence[int]]:
     try:
-        document = _JSON.decode(header.decode())
+        document = _JSON.decode(header.decode(errors=SURROGATES))
     except (ValueError, RecursionError) as error:
         raise ObjectRefused(where, f"has a header that cannot be read ({type(error).__name__})") from None
     if not isinstance(document, dict) or set(document) != {"segments", "tree"}:

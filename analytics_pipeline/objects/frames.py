@@ -26,6 +26,8 @@ def polars_segment(frame: pl.DataFrame) -> Segment:
 
 def _check_column(column: pl.Series) -> None:
     reason = f"has the column {column.name!r} of the type {column.dtype}, which does not come back from Arrow as it was"
+    if _has_arrays_of_nothing(column.dtype):
+        raise Unfit(reason)
     try:
         back = pl.from_arrow(column.head(0).to_frame().to_arrow(compat_level=pl.CompatLevel.newest()))
     except (pa.ArrowException, pl.exceptions.PolarsError, NotImplementedError, TypeError, pl.exceptions.PanicException):
@@ -34,13 +36,29 @@ def _check_column(column: pl.Series) -> None:
         raise Unfit(reason)
 
 
+def _has_arrays_of_nothing(dtype: pl.DataType) -> bool:
+    """Whether it holds arrays of the width 0: Polars writes them, and panics where it reads them."""
+    if isinstance(dtype, pl.Struct):
+        return any(_has_arrays_of_nothing(_instance(field.dtype)) for field in dtype.fields)
+    if isinstance(dtype, pl.Array) and not dtype.size:
+        return True
+    return isinstance(dtype, pl.Array | pl.List) and _has_arrays_of_nothing(_instance(dtype.inner))
+
+
+def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
+    return dtype() if isinstance(dtype, type) else dtype
+
+
 def polars_frame(memory: Memory) -> pl.DataFrame:
     """The frame in a segment.
 
     Raises:
         ValueError: see `table_of`.
     """
-    found = pl.from_arrow(table_of(memory))
+    try:
+        found = pl.from_arrow(table_of(memory))
+    except pl.exceptions.PanicException as error:  # no Exception: it would end the program
+        raise ValueError(f"a frame that Polars cannot read: {error}") from None
     if not isinstance(found, pl.DataFrame):
         raise TypeError("no frame")
     return found

@@ -26,7 +26,6 @@ class _Columns:
 
     def __init__(self) -> None:
         self.arrays: list[pa.Array[Any]] = []
-        self.names: list[str] = []
 
     def add(self, name: object, values: pd.Series[Any] | pd.Index[Any]) -> JsonValue:
         """Take a column; the note on it. Notes and columns are in the same order."""
@@ -39,12 +38,11 @@ class _Columns:
         except (pa.ArrowException, UnicodeEncodeError) as error:
             raise Unfit(f"has {name!r}, which Arrow cannot hold: {error}") from None
         self.arrays.append(array)
-        self.names.append(str(name))
         return note
 
     def table(self) -> pa.Table:
-        """All columns, in order; names may be there twice."""
-        return pa.Table.from_arrays(self.arrays, names=self.names)
+        """All columns, in order; their names are elsewhere."""
+        return pa.Table.from_arrays(self.arrays, names=[str(at) for at in range(len(self.arrays))])
 
 
 def encode_pandas(value: Any, encoder: TreeEncoder, path: Path, depth: int) -> JsonValue:
@@ -57,6 +55,10 @@ def encode_pandas(value: Any, encoder: TreeEncoder, path: Path, depth: int) -> J
     import pandas as pd  # noqa: PLC0415 - the value is of pandas, so it is loaded
 
     columns = _Columns()
+    if isinstance(value, pd.Series | pd.DataFrame) and not value.flags.allows_duplicate_labels:
+        raise Unfit(
+            "has the flag that allows no label twice, which is not kept; set_flags(allows_duplicate_labels=True)"
+        )
     if type(value) is pd.Series:
         node: dict[str, JsonValue] = {"$": "pandas.Series", "columns": [columns.add(value.name, value)]}
         node["name"] = encoder.encode(value.name, (path, "name"), depth + 1)
@@ -80,14 +82,24 @@ def _encode_index(
 ) -> dict[str, JsonValue]:
     import pandas as pd  # noqa: PLC0415
 
+    from analytics_pipeline.objects.pandas_vectors import frequency_of  # noqa: PLC0415
+
     names = encoder.encode(list(index.names), path, depth + 1)
     if type(index) is pd.RangeIndex:
         return {"names": names, "range": [index.start, index.stop, index.step]}
     if isinstance(index, pd.MultiIndex):
-        levels = range(index.nlevels)
-        return {"names": names, "levels": [columns.add(at, index.get_level_values(at)) for at in levels]}
-    frequency = index.freqstr if isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) else None
-    return {"names": names, "values": columns.add("index", index), "frequency": frequency}
+        levels = [_encode_level(level, encoder, path, depth) for level in index.levels]
+        codes = [columns.add(at, pd.Series(codes)) for at, codes in enumerate(index.codes)]
+        return {"names": names, "levels": levels, "codes": codes}
+    if type(index) not in {pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex, pd.CategoricalIndex}:
+        raise Unfit(f"has a {type(index).__name__}, which has no exact counterpart in Arrow; convert it with astype")
+    return {"names": names, "values": columns.add("index", index), "frequency": frequency_of(index)}
+
+
+def _encode_level(level: pd.Index[Any], encoder: TreeEncoder, path: Path, depth: int) -> dict[str, JsonValue]:
+    columns = _Columns()
+    node = _encode_index(level, columns, encoder, path, depth)
+    return {**node, "s": encoder.keep(table_segment(columns.table()))}
 
 
 def _encode_labels(
@@ -144,10 +156,9 @@ def _decode_index(node: Mapping[str, Any], columns: Sequence[Any], decoder: Tree
         values = decoder.decode(node["mixed"])
         return pd.Index(values, dtype=object, name=names[0], tupleize_cols=False)
     if "levels" in node:
-        notes = zip(columns, node["levels"], strict=True)
-        levels = [as_index(decode_vector(column, note)) for column, note in notes]
-        return pd.MultiIndex.from_arrays(levels, names=names)
-    index = as_index(decode_vector(columns[0], node["values"]), names[0])
-    if node["frequency"] is not None and isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
-        index.freq = node["frequency"]
-    return index
+        levels = [
+            _decode_index(level, table_of(decoder.segment(level["s"])).columns, decoder) for level in node["levels"]
+        ]
+        codes = [decode_vector(column, note) for column, note in zip(columns, node["codes"], strict=True)]
+        return pd.MultiIndex(levels, codes, names=names)
+    return as_index(decode_vector(columns[0], node["values"]), names[0], node["frequency"])

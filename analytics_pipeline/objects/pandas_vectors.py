@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyarrow import compute
 
 from analytics_pipeline.objects.container import JsonValue
 from analytics_pipeline.objects.scalars import Unfit
@@ -46,7 +47,7 @@ def encode_vector(values: pd.Series[Any] | pd.Index[Any]) -> tuple[pa.Array[Any]
     if isinstance(dtype, np.dtype):
         return _encode_numpy(values.to_numpy(), dtype)
     if str(dtype) in _MASKED:
-        return _single(pa.array(values.array)), {"kind": "masked", "type": str(dtype)}
+        return _encode_masked(_single(pa.array(values.array)), str(dtype))
     raise Unfit(f"has the pandas type {dtype}, which has no exact counterpart in Arrow; convert it with astype")
 
 
@@ -61,6 +62,12 @@ def _encode_numpy(values: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> tuple[p
     if dtype.kind == "O":
         return _encode_texts(values)
     raise Unfit(f"has the NumPy type {dtype}, which Arrow does not know; store it as an array")
+
+
+def _encode_masked(column: pa.Array[Any], dtype: str) -> tuple[pa.Array[Any], Note]:
+    if dtype.startswith("Float") and compute.any(compute.is_nan(column)).as_py():
+        raise Unfit("holds NaN besides NA, which pandas does not read back; keep one of them")
+    return column, {"kind": "masked", "type": dtype}
 
 
 def _encode_texts(values: np.ndarray[Any, Any]) -> tuple[pa.Array[Any], Note]:
@@ -91,7 +98,11 @@ def _durations(values: np.ndarray[Any, Any], unit: Any) -> Any:
 
 def _zone(dtype: pd.DatetimeTZDtype) -> str:
     name = str(dtype.tz)
-    if pd.DatetimeTZDtype(dtype.unit, name) != dtype or not isinstance(dtype.tz, ZoneInfo | type(_UTC)):
+    try:
+        exact = isinstance(dtype.tz, ZoneInfo | type(_UTC)) and pd.DatetimeTZDtype(dtype.unit, name) == dtype
+    except (LookupError, OSError, TypeError, ValueError):
+        exact = False
+    if not exact:
         raise Unfit(f"has a time zone of {type(dtype.tz).__module__}; convert it to one by name, as Europe/Berlin")
     return name
 
@@ -100,14 +111,48 @@ _UTC = pd.DatetimeTZDtype("ns", "UTC").tz
 
 
 def _encode_categories(values: pd.Categorical) -> tuple[pa.Array[Any], Note]:
+    name = values.categories.name
+    if name is not None and type(name) is not str:
+        raise Unfit(f"has categories with the name {name!r}, which is no text")
     categories, note = encode_vector(values.categories)
     codes = pa.array(values.codes, from_pandas=False, mask=values.codes < 0)
     column = pa.DictionaryArray.from_arrays(codes, categories, ordered=bool(values.ordered))
-    return column, {"kind": "category", "ordered": bool(values.ordered), "of": note, "name": values.categories.name}
+    return column, {
+        "kind": "category",
+        "ordered": bool(values.ordered),
+        "of": note,
+        "name": name,
+        "frequency": frequency_of(values.categories),
+        "range": _range_of(values.categories),
+    }
+
+
+def _range_of(index: pd.Index[Any]) -> JsonValue:
+    return [index.start, index.stop, index.step] if isinstance(index, pd.RangeIndex) else None
+
+
+def frequency_of(index: pd.Index[Any]) -> str | None:
+    """The name of an index's frequency, proven to be one: pandas also names those that it cannot read.
+
+    Raises:
+        Unfit: it has no name, or the values do not conform to it.
+    """
+    if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) or index.freq is None:
+        return None
+    name = index.freqstr
+    try:
+        back: Any = type(index)(index, freq=name).freq
+    except (ValueError, TypeError):
+        back = None
+    if type(back) is not type(index.freq) or back != index.freq:
+        raise Unfit(f"has an index with the frequency {index.freq!r}, which has no name; set index.freq = None")
+    return name
 
 
 def _single(column: pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Array[Any]:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not isinstance(column, pa.ChunkedArray):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def decode_vector(column: pa.ChunkedArray[Any], note: Any) -> Values:
@@ -119,9 +164,16 @@ def decode_vector(column: pa.ChunkedArray[Any], note: Any) -> Values:
     return _DECODERS[note["kind"]](_single(column), note)
 
 
-def as_index(values: Values, name: object = None) -> pd.Index[Any]:
-    """An index of them: the type is given, else pandas would guess one from objects."""
-    return pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False)
+def as_index(values: Values, name: object = None, frequency: str | None = None) -> pd.Index[Any]:
+    """An index of them: the type is given, else pandas would guess one from objects.
+
+    Raises:
+        ValueError: they do not have the frequency.
+    """
+    index = pd.Index(values, dtype=values.dtype, name=name, tupleize_cols=False)
+    if frequency is not None and isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex):
+        index.freq = frequency
+    return index
 
 
 def as_series(values: Values) -> pd.Series[Any]:
@@ -167,7 +219,12 @@ def _decode_masked(column: pa.Array[Any], note: Any) -> Values:
 
 
 def _decode_categories(column: Any, note: Any) -> Values:
-    categories = as_index(decode_vector(pa.chunked_array([column.dictionary]), note["of"]), note["name"])
+    values = decode_vector(pa.chunked_array([column.dictionary]), note["of"])
+    categories = as_index(values, note["name"], note["frequency"])
+    if note["range"] is not None:
+        numbers, categories = categories, pd.RangeIndex(*note["range"], name=note["name"])
+        if len(numbers) != len(categories):
+            raise ValueError("categories of another length than their range")
     codes = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return pd.Categorical.from_codes(codes, categories, ordered=note["ordered"])
 

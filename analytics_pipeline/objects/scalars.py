@@ -67,12 +67,19 @@ def _float_back(text: str) -> float:
 def _zone(zone: tzinfo | None) -> JsonValue:
     if zone is None:
         return None
-    if type(zone) is ZoneInfo and zone.key is not None:
+    if type(zone) is ZoneInfo and _is_known(zone.key):
         return zone.key
     if type(zone) is timezone:
         offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined] # of copy and pickle, in every release
         return [offset // timedelta(microseconds=1), *name]
     raise Unfit(f"has a time zone of {type(zone).__module__}.{type(zone).__qualname__}; use zoneinfo.ZoneInfo")
+
+
+def _is_known(key: str | None) -> bool:
+    try:
+        return key is not None and bool(ZoneInfo(key))
+    except (OSError, LookupError, ValueError):  # it was made from a file
+        return False
 
 
 def _zone_back(given: Any) -> tzinfo | None:
@@ -121,7 +128,7 @@ SCALARS: Mapping[type, Scalar] = {
     timedelta: Scalar("timedelta", _timedelta, lambda given: timedelta(*given)),
     Decimal: Scalar("decimal", str, Decimal),
     UUID: Scalar("uuid", str, UUID),
-    np.str_: Scalar("numpy.str", str, np.str_),
+    np.str_: Scalar("numpy.str", str.__str__, np.str_),
     np.bytes_: Scalar("numpy.bytes", text_of, lambda text: np.bytes_(data_of(text))),
 }
 SCALAR_TAGS: Mapping[str, Callable[[Any], object]] = {scalar.tag: scalar.decode for scalar in SCALARS.values()}

@@ -31,6 +31,7 @@ from analytics_pipeline.objects.scalars import (
 DEEPEST = 100
 _INLINE_BYTES = 1024
 _INT_BITS = 63
+_JSON = json.JSONEncoder(ensure_ascii=False)
 _PLAIN = frozenset({type(None), bool, str})
 _SEQUENCES: dict[type, str] = {tuple: "tuple", set: "set", frozenset: "frozenset"}
 _MAKERS: dict[str, Any] = {"tuple": tuple, "set": set, "frozenset": frozenset}
@@ -92,7 +93,7 @@ class TreeEncoder:
     def _tagged_items(self, value: Any, path: Path, depth: int) -> JsonValue:
         items = self._items(list(value), path, depth)
         if type(value) is not tuple:
-            items = sorted(items, key=json.dumps)
+            items = sorted(items, key=_JSON.encode)
         return {"$": _SEQUENCES[type(value)], "v": items}
 
     def _mapping(self, value: dict[object, object], path: Path, depth: int) -> JsonValue:
