@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from analytics_pipeline.errors.base import AnalyticsError
+from analytics_pipeline.errors.store import StoreError
 
 
 class ExperimentError(AnalyticsError):
@@ -47,6 +48,23 @@ class LakehouseNotImported(ExperimentError, ValueError):
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} was not imported: {reason}. Nothing was changed.")
+
+
+class LakehouseUnusable(ExperimentError, StoreError):
+    """The disk refused a file beside the tables that a lakehouse needs."""
+
+    def __init__(self, path: str, detail: str) -> None:
+        super().__init__(
+            f"{path} could not be used: {detail}. What was logged before is unchanged. Move away what is in its way, "
+            f"or give the lakehouse another root."
+        )
+
+
+class ExportRefused(ExperimentError, ValueError):
+    """An export is asked for something that it cannot be."""
+
+    def __init__(self, what: str, value: object, expected: str) -> None:
+        super().__init__(f"{what} is {value!r}, but must be {expected}. Nothing was exported.")
 
 
 class ExportFailed(ExperimentError):

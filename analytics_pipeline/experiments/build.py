@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analytics_pipeline.experiments.database import DATABASE, write_views
+from analytics_pipeline.experiments.database import DATABASE, failures_named, write_views
 from analytics_pipeline.experiments.ranking import Best
 from analytics_pipeline.experiments.tables import tables_at
 
@@ -22,8 +22,10 @@ def build(root: Path, ranking: Sequence[Best] | None = None) -> Path:
 
     Raises:
         RankingRefused: no leaderboard can be made of it.
-        StoreError: the disk refused.
+        LakehouseUnusable: the disk refused a file of views.
+        StoreError: see `AppendTables.append`.
     """
     write_views(root, ranking)
-    tables_at(root).renew_views()
+    with failures_named(root):
+        tables_at(root).renew_views()
     return root / DATABASE

@@ -10,11 +10,13 @@ themselves.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
 
+from analytics_pipeline.errors import LakehouseUnusable
 from analytics_pipeline.experiments.ranking import Best, checked_ranking, settings_of, stored_ranking
 from analytics_pipeline.experiments.views import RAW, TABLES, views_sql
 from analytics_pipeline.store.append.derived import DerivedViews, read_derived, write_derived
@@ -39,20 +41,25 @@ def write_views(root: Path, ranking: Sequence[Best] | None = None) -> Sequence[B
 
     Raises:
         RankingRefused: no leaderboard can be made of it.
-        OSError: the disk refused.
+        LakehouseUnusable: the disk refused.
     """
     path = AppendLayout(root).views
     stored = _stored(path)
     chosen = stored_ranking(stored.settings if stored else None) if ranking is None else checked_ranking(ranking)
     wanted = DerivedViews(TABLES, views_sql(chosen), settings_of(chosen))
     if stored != wanted:
-        root.mkdir(parents=True, exist_ok=True)
-        write_derived(path, wanted)
+        with failures_named(path):
+            root.mkdir(parents=True, exist_ok=True)
+            write_derived(path, wanted)
     return chosen
 
 
 def ranking_of(root: Path) -> Sequence[Best]:
-    """What the runs of a lakehouse rank by."""
+    """What the runs of a lakehouse rank by.
+
+    Raises:
+        LakehouseUnusable: the disk refused.
+    """
     stored = _stored(AppendLayout(root).views)
     return stored_ranking(stored.settings if stored else None)
 
@@ -61,11 +68,12 @@ def publish_views(root: Path) -> None:
     """Make `analytics.duckdb` anew, in one step for all readers; who has it open keeps the former one.
 
     Raises:
-        OSError, duckdb.Error: the disk refused.
+        LakehouseUnusable: the disk refused.
     """
     target = root / DATABASE
     draft = root / f".{DATABASE}.new"
-    with exclusive(root / ".views.lock", logger.debug):  # a slower one would put older views in place of newer ones
+    # Under a lock: a slower one would put older views in place of newer ones.
+    with failures_named(target), exclusive(root / ".views.lock", logger.debug):
         _discard(draft)  # of a process that was killed
         try:
             with duckdb.connect() as connection:
@@ -76,9 +84,22 @@ def publish_views(root: Path) -> None:
             fsync_path(draft)
             draft.replace(target)
             target.with_name(f"{DATABASE}.wal").unlink(missing_ok=True)
+            fsync_path(root)
         finally:
             _discard(draft)
-    fsync_path(root)
+
+
+@contextmanager
+def failures_named(path: Path) -> Iterator[None]:
+    """What the disk refuses in a `with` block, as an error that names a file.
+
+    Raises:
+        LakehouseUnusable: it refused.
+    """
+    try:
+        yield
+    except (OSError, duckdb.Error) as error:
+        raise LakehouseUnusable(str(path), str(error)) from error
 
 
 def _discard(draft: Path) -> None:
@@ -88,7 +109,8 @@ def _discard(draft: Path) -> None:
 
 def _stored(path: Path) -> DerivedViews | None:
     try:
-        return read_derived(path)
+        with failures_named(path):
+            return read_derived(path)
     except ValueError as error:
         logger.warning("The views of %s are written anew: %s", path.parent, error)
         return None

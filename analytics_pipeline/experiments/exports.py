@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from analytics_pipeline.errors import ExportFailed
+from analytics_pipeline.errors import ExportFailed, ExportRefused
 from analytics_pipeline.experiments.page import page
 from analytics_pipeline.experiments.reading import frame, opened
 from analytics_pipeline.experiments.views import LEADERBOARD
@@ -27,6 +27,7 @@ from analytics_pipeline.store.layout import fsync_path
 TREND_METRICS = ("val_f1", "val_loss")
 TOP_RUNS = 5
 _ROWS_OF_THE_PAGE = 1_000
+_EXACT_IN_A_BROWSER = 2**53
 
 _TRENDS = """\
 SELECT run_id, epoch, metric, value
@@ -68,9 +69,12 @@ def export(
         top: so many of the best runs have trends.
 
     Raises:
+        ExportRefused: `top` is below zero.
         ExportFailed: the disk refused a file.
         StoreError: see `AppendTables.snapshot`.
     """
+    if top < 0:
+        raise ExportRefused("top", top, "a number of runs, from 0")
     lake = lakehouse(root)
     with opened(lake, (LEADERBOARD, "metrics")) as connection:
         board = frame(connection, "SELECT * FROM leaderboard")
@@ -88,14 +92,26 @@ def _folder(root: str | Path | None, folder: str | Path | None) -> Path:
 
 
 def _files(board: pl.DataFrame, runs: Records, trends: Records) -> Mapping[str, str]:
+    shown = runs[:_ROWS_OF_THE_PAGE]
+    big = [name for name in board.columns if any(_is_big(run[name]) for run in shown)]
     data = {
         "columns": board.columns,
-        "runs": runs[:_ROWS_OF_THE_PAGE],
+        "big": big,
+        "runs": [run | {name: _digits(run[name]) for name in big} for run in shown],
         "total": len(runs),
         "trends": trends,
         "exported_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return {"leaderboard.json": _json(runs), "metric_trends.json": _json(trends), "index.html": page(data)}
+
+
+def _is_big(value: object) -> bool:
+    """Whether it is a whole number that a browser's numbers would round."""
+    return isinstance(value, int) and abs(value) > _EXACT_IN_A_BROWSER
+
+
+def _digits(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _records(rows: pl.DataFrame) -> Records:

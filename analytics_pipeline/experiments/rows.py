@@ -11,6 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import date
+from datetime import time as time_of_day
 from typing import Any, TypeAlias
 
 from analytics_pipeline.errors.experiments import ConfigKeyRefused, LoggedValueRefused
@@ -87,6 +89,7 @@ def metric_rows(run_id: str, epoch: int, values: Mapping[str, float]) -> list[Ro
     Raises:
         LoggedValueRefused: a name or value cannot be one.
     """
+    _check_mapping("metrics", values)
     run, at = checked_name("run_id", run_id), checked_int("epoch", epoch, -_LARGEST)
     checked = [(checked_name("metric", name), checked_float(f"metric {name}", values[name])) for name in values]
     first = clock.take(len(checked))
@@ -97,28 +100,35 @@ def metric_rows(run_id: str, epoch: int, values: Mapping[str, float]) -> list[Ro
 
 
 def config_columns(config: Mapping[str, object]) -> Row:
-    """A config as columns: scalars as they are, all else as JSON text.
+    """A config as columns: scalars as they are, containers as JSON text, all else as its text.
 
     Raises:
         ConfigKeyRefused: a key cannot be a column.
-        LoggedValueRefused: a value is no text.
+        LoggedValueRefused: it is no mapping, or a value cannot be stored.
     """
+    _check_mapping("config", config)
     return {_checked_key(key): _column(key, value) for key, value in config.items()}
 
 
 def scalars_of(config: Mapping[str, object], columns: Row) -> Row:
-    """The columns whose values were scalars."""
-    return {key: columns[key] for key, value in config.items() if _is_scalar(_plain(value))}
+    """The columns whose values were no containers."""
+    return {key: columns[key] for key, value in config.items() if _is_scalar(_said(value))}
 
 
 def json_text(what: str, value: object, default: Callable[[object], object] | None = None) -> str:
-    """A value as JSON text; what JSON does not know as `default` says, by default as its text.
+    """A value as strict JSON text: NaN and infinities are null; what JSON does not know is as `default` says.
+
+    Args:
+        what: it is, for the error.
+        value: to be written.
+        default: what stands for a value that JSON does not know; by default `jsonable`.
 
     Raises:
         LoggedValueRefused: it refers to itself, or holds half a character.
     """
+    said = default or jsonable
     try:
-        text = json.dumps(value, default=default or jsonable, ensure_ascii=False)
+        text = json.dumps(_finite(value), default=lambda one: _finite(said(one)), allow_nan=False, ensure_ascii=False)
         text.encode()
     except (ValueError, TypeError, RecursionError) as error:
         raise LoggedValueRefused(what, type(value).__name__, f"something that JSON can say ({error})") from error
@@ -134,7 +144,7 @@ def _checked_key(key: object) -> str:
 
 
 def _column(key: str, value: object) -> Scalar:
-    plain = _plain(value)
+    plain = _said(value)
     if isinstance(plain, str):
         return checked_text(f"config {key}", plain)
     if isinstance(plain, int) and not -_LARGEST <= plain < _LARGEST:
@@ -161,6 +171,8 @@ def _plain(value: object) -> object:
         return os.fspath(value)
     if isinstance(value, bool | int | float | str) and type(value).__module__ != "builtins":
         return value.value if hasattr(value, "value") else _builtin(value)
+    if _is_time_of_numpy(value):
+        return value  # of nanoseconds `item()` makes a number
     item = getattr(value, "item", None)
     if callable(item) and getattr(value, "ndim", None) == 0:
         return item()
@@ -172,6 +184,25 @@ def _builtin(value: object) -> object:
         if isinstance(value, type_):
             return type_(value)
     return value
+
+
+def _said(value: object) -> object:
+    """A value of a config as a scalar, or as a container of JSON."""
+    plain = _plain(value)
+    return plain if _is_scalar(plain) or isinstance(plain, dict | list | tuple) else jsonable(plain)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _check_mapping(what: str, value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise LoggedValueRefused(what, value, "a mapping of names to values; {} where there are none")
 
 
 def _is_scalar(value: object) -> bool:
@@ -189,5 +220,13 @@ def jsonable(value: object) -> Any:
         return plain
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
+    if isinstance(value, date | time_of_day):
+        return value.isoformat()
+    if _is_time_of_numpy(value):
+        return value.astype(str).tolist()  # type: ignore[attr-defined] # NumPy is not imported here
     tolist = getattr(value, "tolist", None)
     return tolist() if callable(tolist) else str(value)
+
+
+def _is_time_of_numpy(value: object) -> bool:
+    return getattr(getattr(value, "dtype", None), "kind", None) in {"m", "M"}

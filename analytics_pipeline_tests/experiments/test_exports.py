@@ -1,26 +1,22 @@
-"""Exports: strict JSON, whole files, and the page in a real browser without a network."""
+"""Exports: strict JSON, whole files, the commands that write them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
-from playwright.sync_api import Browser, Page, expect
 
-from analytics_pipeline.errors import ExportFailed
+from analytics_pipeline.errors import ExportFailed, ExportRefused
 from analytics_pipeline.experiments import log_metrics, log_run
 from analytics_pipeline.experiments.__main__ import main
 from analytics_pipeline.experiments.exports import export
 from analytics_pipeline.experiments.importing import import_lakehouse
-from analytics_pipeline_tests.experiments.scenario import CONFIGS, F1, LOSS, log_all
-from analytics_pipeline_tests.ui.browser import NEEDS_CHROMIUM, PATIENCE, chromium
-
-HOSTILE = "</script><script>alert(1)</script> /*{library}*/ <!-- 'run'"
+from analytics_pipeline_tests.experiments.scenario import CONFIGS, F1, LOSS, log_all, rows
 
 
 def refuse(constant: str) -> None:
@@ -99,6 +95,29 @@ def test_a_folder_that_cannot_be_written_is_named(root: Path, tmp_path: Path) ->
         export(root, tmp_path / "file" / "exports")
 
 
+def test_fewer_than_no_runs_are_refused_by_name(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_all(root)
+    with pytest.raises(ExportRefused, match="top is -1"):
+        export(root, tmp_path / "out", top=-1)
+    assert main(["export", "--root", str(root), "--to", str(tmp_path / "out"), "--top", "-1"]) == 1
+
+    assert "error: top is -1, but must be" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_run_at_all_may_have_trends(root: Path) -> None:
+    log_all(root)
+
+    assert export(root, top=0).points == 0
+
+
+def test_whole_numbers_are_exact_in_the_files(root: Path) -> None:
+    log_run("r", {"seed": 2**62 + 1}, root=root)
+    (record,) = strictly(export(root).folder / "leaderboard.json")
+
+    assert record["seed"] == 2**62 + 1
+
+
 def test_an_empty_lakehouse_is_exported_as_empty_lists(root: Path) -> None:
     folder = export(root).folder
 
@@ -121,69 +140,30 @@ def test_the_commands_build_and_export_without_dagster(
     assert "error: The leaderboard's metric 'nonsense'" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
+@pytest.mark.parametrize("command", ["build", "export", "import"])
+def test_a_root_that_cannot_be_one_fails_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    pl.DataFrame({"run_id": ["a"]}).write_parquet(tmp_path / "runs.parquet")
+    given = [str(tmp_path)] if command == "import" else []
+
+    assert main([command, *given, "--root", str(tmp_path / "file")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert str(tmp_path / "file") in said.err
 
 
-@pytest.fixture
-def opened(root: Path, browser: Browser) -> Iterator[Page]:
-    """The page from its file, with every request and every word on the console noted."""
-    log_all(root)
-    log_run(HOSTILE, {"lr": 10}, root=root)
-    log_metrics(HOSTILE, 1, {"val_f1": 0.01}, root=root)
-    context = browser.new_context(color_scheme="light")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE * 1000)
-    requests, problems = list[str](), list[str]()
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: problems.append(message.text))
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.goto((export(root).folder / "index.html").as_uri())
-    expect(page.locator("#board tbody tr")).to_have_count(4)
-    yield page
-    assert problems == []
-    assert all(url.startswith(("file://", "data:")) for url in requests)
-    context.close()
+def test_a_build_that_made_no_file_fails_and_says_why(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It once said that it had built the file, and nobody saw new runs."""
+    log_run("a", {}, root=root)
+    (root / "analytics.duckdb").unlink()
+    (root / "analytics.duckdb" / "in the way").mkdir(parents=True)
 
-
-def column(page: Page, number: int = 1) -> list[str]:
-    return page.locator(f"#board tbody td:nth-child({number})").all_inner_texts()
-
-
-class TestPage:
-    """In chromium, from `file://`."""
-
-    pytestmark = NEEDS_CHROMIUM
-
-    def test_it_draws_the_leaderboard_and_the_trends(self, opened: Page) -> None:
-        drawn = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
-
-        assert column(opened) == ["r2", "r1", "r3", HOSTILE]
-        assert opened.locator("#charts h2").all_inner_texts() == ["val_f1", "val_loss"]
-        assert all(canvas.evaluate(drawn) > 10 for canvas in opened.locator("canvas").all())
-
-    def test_it_sorts_by_the_keyboard_and_back(self, opened: Page) -> None:
-        opened.locator('th[data-column="lr"] button').focus()
-        opened.keyboard.press("Enter")
-        assert column(opened) == ["r3", "r2", "r1", HOSTILE]
-        opened.keyboard.press("Enter")
-        assert column(opened) == [HOSTILE, "r1", "r2", "r3"]
-        expect(opened.locator('th[data-column="lr"]')).to_have_attribute("aria-sort", "descending")
-
-    def test_rows_without_a_value_stay_at_the_end(self, opened: Page) -> None:
-        button = opened.locator('th[data-column="hidden_dim"] button')
-        button.click()
-        assert column(opened) == ["r2", "r1", "r3", HOSTILE]
-        button.click()
-        assert column(opened) == ["r1", "r3", "r2", HOSTILE]
-
-    def test_it_has_a_dark_mode(self, opened: Page) -> None:
-        background = "getComputedStyle(document.body).backgroundColor"
-        light = opened.evaluate(background)
-        opened.locator("#theme").click()
-
-        assert opened.evaluate(background) != light
-        expect(opened.locator("#theme")).to_have_attribute("aria-pressed", "true")
-        expect(opened.locator("canvas")).to_have_count(2)
+    assert main(["build", "--root", str(root)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"error: {root / 'analytics.duckdb'} could not be used" in said.err
+    shutil.rmtree(root / "analytics.duckdb")
+    assert main(["build", "--root", str(root)]) == 0
+    assert rows(root / "analytics.duckdb", "SELECT run_id FROM runs") == [("a",)]

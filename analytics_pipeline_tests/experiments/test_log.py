@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 import threading
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
 
-from analytics_pipeline.errors import ConfigKeyRefused, LoggedValueRefused, NameRefused
+from analytics_pipeline.errors import ConfigKeyRefused, LakehouseUnusable, LoggedValueRefused, NameRefused
 from analytics_pipeline.experiments import (
     MetricsBuffer,
     leaderboard,
@@ -126,6 +131,63 @@ def test_what_is_no_scalar_is_json_in_configs_and_not_in_runs(root: Path) -> Non
     assert [json.loads(text) for text in found] == [[0.9, 0.99], {"layers": [1, 3]}]
     described = rows(root / "analytics.duckdb", "DESCRIBE runs")
     assert [row[0] for row in described] == ["run_id", "status", "logged_at", "experiment_id", "fields", "lr"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Decimal("0.10"), "0.10"),
+        (date(2026, 1, 2), "2026-01-02"),
+        (datetime(2026, 1, 2, 3, tzinfo=UTC), "2026-01-02T03:00:00+00:00"),
+        (np.datetime64("2026-01-02T03:04:05.000000006"), "2026-01-02T03:04:05.000000006"),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (timedelta(seconds=90), "0:01:30"),
+        (1 + 2j, "(1+2j)"),
+    ],
+)
+def test_what_json_does_not_know_is_a_text_without_quotes_of_json(root: Path, value: object, text: str) -> None:
+    log_run("r", {"k": value, "parts": [value]}, fields={"k": value}, root=root)
+
+    for view in ("runs", "configs"):
+        assert rows(root / "analytics.duckdb", f"SELECT k FROM {view}") == [(text,)]
+    (parts, fields) = rows(
+        root / "analytics.duckdb", "SELECT c.parts, r.fields FROM configs c JOIN runs r USING (run_id)"
+    )[0]
+    assert (json.loads(parts), json.loads(fields)) == ([text], {"k": text})
+
+
+def test_json_is_strict_and_has_null_for_nan_and_infinity(root: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    odd = {"a": math.nan, "b": [math.inf, {"c": (-math.inf, 1.5)}], "d": np.array([np.nan, 2]), "e": np.float64("nan")}
+    log_run("r", {"odd": odd}, fields=odd, root=root)
+    texts = rows(root / "analytics.duckdb", "SELECT c.odd, r.fields FROM configs c JOIN runs r USING (run_id)")[0]
+
+    for text in texts:
+        found = json.loads(text, parse_constant=refuse)
+        assert found == {"a": None, "b": [None, {"c": [None, 1.5]}], "d": [None, 2.0], "e": None}
+
+
+@pytest.mark.parametrize("config", [None, ["lr"], "lr"])
+def test_a_config_that_is_no_mapping_is_refused_by_name(root: Path, config: Any) -> None:
+    with pytest.raises(LoggedValueRefused, match=r"config is .*must be a mapping"):
+        log_run("r", config, root=root)
+    with pytest.raises(LoggedValueRefused, match=r"metrics is .*must be a mapping"):
+        log_metrics("r", 1, config, root=root)
+
+    assert not files(root)
+
+
+def test_a_root_that_is_a_file_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for call in (
+        lambda: log_run("r", {"lr": 1}, root=tmp_path / "file"),
+        lambda: log_metrics("r", 1, {"a": 1}, root=tmp_path / "file"),
+        lambda: leaderboard(root=tmp_path / "file"),
+    ):
+        with pytest.raises(LakehouseUnusable, match=re.escape(str(tmp_path / "file"))):
+            call()
 
 
 def test_more_about_a_run_is_kept_with_it(root: Path) -> None:
@@ -258,32 +320,3 @@ def test_without_a_root_it_is_the_one_of_the_home(tmp_path: Path, monkeypatch: p
 
     assert leaderboard()["run_id"].to_list() == ["r"]
     assert (tmp_path / "home" / "store" / "experiments" / "analytics.duckdb").exists()
-
-
-def test_a_buffer_writes_when_it_is_full_and_in_the_end(root: Path) -> None:
-    with MetricsBuffer("r", rows=4, seconds=3600, root=root) as log:
-        log(1, {"a": 1, "b": 2})
-        assert not files(root)
-        log(2, {"a": 1, "b": 2})
-        assert len(files(root)) == 1
-        log(3, {"a": 1, "b": 2})
-
-    assert len(files(root)) == 2
-    assert metric_trend("r", root=root).height == 6
-
-
-def test_a_buffer_writes_when_its_oldest_row_is_too_old(root: Path) -> None:
-    with MetricsBuffer("r", seconds=0, root=root) as log:
-        log(1, {"a": 1})
-        assert len(files(root)) == 1
-
-
-def test_a_loop_that_fails_keeps_its_metrics_and_its_error(root: Path) -> None:
-    def train() -> None:
-        with MetricsBuffer("r", root=root) as log:
-            log(1, {"a": 1})
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        train()
-    assert metric_trend("r", root=root).height == 1

@@ -1,12 +1,17 @@
 // The page of a lakehouse: its leaderboard as a table that sorts, and a chart for each metric of the best runs.
 
-const { columns, runs, total, trends, exported_at: exportedAt } = JSON.parse(document.getElementById("data").textContent);
+const { columns, big, runs, total, trends, exported_at: exportedAt } = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
 const charts = [];
 let sorted = { column: null, descending: false };
 
 function style(name) {
   return getComputedStyle(root).getPropertyValue(name).trim();
+}
+
+/** Whole numbers beyond 2^53 come as texts, in columns that have nothing else: as numbers of JavaScript they would be others. */
+for (const run of runs) {
+  for (const column of big) if (run[column] !== null) run[column] = BigInt(run[column]);
 }
 
 function text(value) {
@@ -16,7 +21,7 @@ function text(value) {
 }
 
 function compare(left, right) {
-  if (typeof left === "number" && typeof right === "number") return left - right;
+  if (isNumber(left) && isNumber(right)) return Number(left > right) - Number(left < right);
   return String(left).localeCompare(String(right), "en", { numeric: true });
 }
 
@@ -29,8 +34,12 @@ function ordered() {
   return [...known, ...runs.filter((run) => run[column] === null)];
 }
 
+function isNumber(value) {
+  return typeof value === "number" || typeof value === "bigint";
+}
+
 function isNumeric(column) {
-  return runs.some((run) => typeof run[column] === "number");
+  return runs.some((run) => isNumber(run[column]));
 }
 
 function drawHead() {

@@ -178,25 +178,37 @@ class AppendTables:
         return result
 
     def _publish(self) -> bool:
-        """Renew the views in the catalog of the store that this folder lies in, if it lies in one."""
-        store = Layout(self.layout.root.parent)
+        """Renew the published views; a failure is told, and the next write tries again."""
         try:
-            if self._renew is not None:
-                self._renew()
-            if store.manifests.is_dir():
-                refresh_catalog(store)
+            self._show()
         except (AnalyticsError, OSError, duckdb.Error) as error:
             logger.warning("The views of %s do not show its newest tables yet: %s", self.layout.root, error)
             return False
         return True
+
+    def _show(self) -> None:
+        """Renew the views in the catalog of the store that this folder lies in, if it lies in one, and elsewhere."""
+        store = Layout(self.layout.root.parent)
+        if self._renew is not None:
+            self._renew()
+        if store.manifests.is_dir():
+            refresh_catalog(store)
 
     def publish(self) -> None:
         """Take up what other programs have changed, and renew the published views if they are no longer right."""
         self._write(_nothing)
 
     def renew_views(self) -> None:
-        """Renew the published views, which are to show something else than before."""
-        self._write(Index.change_views)
+        """Renew the published views, which are to show something else than before.
+
+        Raises:
+            AnalyticsError, OSError, duckdb.Error: they could not be; the next write tries again.
+        """
+        self._access.write(Index.change_views)
+        views = self._access.read(Index.unpublished)
+        self._show()
+        if views is not None:
+            self._access.write(lambda index: index.publish(views))
 
     def snapshot(self) -> Mapping[str, TableFiles]:
         """What each table consists of at this moment, sorted by name.
