@@ -62,7 +62,8 @@ def table_segment(table: pa.Table) -> Segment:
 
 def _empty_batch(table: pa.Table) -> pa.RecordBatch:
     """What Arrow leaves out of a stream: with it go the dictionaries, which are the categories of pandas."""
-    return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
+    columns: list[Any] = [column.chunk(0) for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
 
 def table_of(memory: Memory) -> pa.Table:

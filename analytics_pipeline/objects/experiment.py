@@ -121,7 +121,8 @@ class Experiment:
         """
         if if_exists not in {"fail", "replace"}:
             raise ValueError(f"if_exists is 'fail' or 'replace', not {if_exists!r}. Nothing was stored.")
-        prepared = experiment_index.prepare([Row(run.id_run, run.fields) for run in self.runs])
+        rows = [Row(run.id_run, run.fields) for run in self.runs]
+        prepared = experiment_index.prepare(rows, self.id_experiment, self._base)
         with self._base.exclusive(self.id_experiment):
             former = experiment_index.read_urls(self.id_experiment, self._base)
             if former is not None and if_exists == "fail":

@@ -14,11 +14,12 @@ from typing import Any
 
 from analytics_pipeline.errors import ObjectNotFound, ObjectRefused, ObjectUnsupported
 from analytics_pipeline.objects.base import Base
-from analytics_pipeline.objects.container import Encoded, read_container
+from analytics_pipeline.objects.container import Encoded, JsonValue, read_container
 from analytics_pipeline.objects.datastore import DataStore
 from analytics_pipeline.objects.mapping import AttributeMapping
 from analytics_pipeline.objects.names import INDEX, new_object_name, object_path
-from analytics_pipeline.objects.serialization import decode, encode
+from analytics_pipeline.objects.serialization import decode, encode, encode_by
+from analytics_pipeline.objects.tree import TreeEncoder, named
 
 _VERSION = 1
 _TRIES = 5
@@ -37,37 +38,42 @@ class Prepared:
     """An experiment that can be stored: all of it was encoded.
 
     Args:
-        objects: by the name that each one will have.
-        rows: of the index, with the names of objects where their URLs will be.
+        objects: by the path that each one will have.
+        index: that names them.
     """
 
     objects: dict[str, Encoded]
-    rows: Sequence[tuple[str, dict[str, tuple[str, Any]]]]
+    index: Encoded
 
 
-def prepare(rows: Sequence[Row]) -> Prepared:
-    """Encode all objects, and what else the index will hold.
+def prepare(rows: Sequence[Row], id_experiment: str, base: Base) -> Prepared:
+    """Encode all objects, and the index that will name them.
 
     Raises:
         ObjectUnsupported: names the path of what cannot be stored.
     """
     objects: dict[str, Encoded] = {}
-    prepared = []
-    for at, row in enumerate(rows):
-        fields: dict[str, tuple[str, Any]] = {}
-        for field, value in row.fields.items():
+
+    def field(value: object, encoder: TreeEncoder) -> JsonValue:
+        if not isinstance(value, DataStore):
+            return {"value": encoder.encode(value)}
+        path = f"{id_experiment}/{new_object_name()}"
+        objects[path] = encode(dict(value))
+        return {"url": f"{base.url}{path}"}
+
+    def fields(at: int, row: Row, encoder: TreeEncoder) -> JsonValue:
+        found: dict[str, JsonValue] = {}
+        for name, value in row.fields.items():
             try:
-                if isinstance(value, DataStore):
-                    name = new_object_name()
-                    objects[name] = encode(dict(value))
-                    fields[field] = ("url", name)
-                else:
-                    encode(value)
-                    fields[field] = ("value", value)
+                found[name] = field(value, encoder)
             except ObjectUnsupported as error:
-                raise error.within(f"runs[{at}].fields.{field}") from None
-        prepared.append((row.id_run, fields))
-    return Prepared(objects, prepared)
+                raise error.within(f"runs[{at}].fields.{name}") from None
+        return named(found)
+
+    def runs(encoder: TreeEncoder) -> JsonValue:
+        return [{"id_run": row.id_run, "fields": fields(at, row, encoder)} for at, row in enumerate(rows)]
+
+    return Prepared(objects, encode_by(lambda encoder: {"version": _VERSION, "runs": runs(encoder)}))
 
 
 def write(prepared: Prepared, id_experiment: str, base: Base) -> None:
@@ -76,24 +82,13 @@ def write(prepared: Prepared, id_experiment: str, base: Base) -> None:
     Raises:
         ObjectUnwritable: the former index, and what it names, is unchanged.
     """
-    paths = {name: f"{id_experiment}/{name}" for name in prepared.objects}
     try:
-        for name, encoded in prepared.objects.items():
-            base.write(paths[name], encoded)
-        runs = [
-            {
-                "id_run": id_run,
-                "fields": {
-                    field: {kind: f"{base.url}{paths[value]}" if kind == "url" else value}
-                    for field, (kind, value) in fields.items()
-                },
-            }
-            for id_run, fields in prepared.rows
-        ]
-        base.write(f"{id_experiment}/{INDEX}", encode({"version": _VERSION, "runs": runs}))
+        for path, encoded in prepared.objects.items():
+            base.write(path, encoded)
+        base.write(f"{id_experiment}/{INDEX}", prepared.index)
     except Exception:
         switched = set(read_urls(id_experiment, base) or ())  # the disk may refuse after the rename, too
-        for path in set(paths.values()) - switched:
+        for path in set(prepared.objects) - switched:
             base.remove(path)
         raise
 

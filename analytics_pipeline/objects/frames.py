@@ -36,17 +36,13 @@ def _check_column(column: pl.Series) -> None:
         raise Unfit(reason)
 
 
-def _has_arrays_of_nothing(dtype: pl.DataType) -> bool:
+def _has_arrays_of_nothing(dtype: object) -> bool:
     """Whether it holds arrays of the width 0: Polars writes them, and panics where it reads them."""
     if isinstance(dtype, pl.Struct):
-        return any(_has_arrays_of_nothing(_instance(field.dtype)) for field in dtype.fields)
+        return any(_has_arrays_of_nothing(field.dtype) for field in dtype.fields)
     if isinstance(dtype, pl.Array) and not dtype.size:
         return True
-    return isinstance(dtype, pl.Array | pl.List) and _has_arrays_of_nothing(_instance(dtype.inner))
-
-
-def _instance(dtype: pl.DataType | type[pl.DataType]) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype
+    return isinstance(dtype, pl.Array | pl.List) and _has_arrays_of_nothing(dtype.inner)
 
 
 def polars_frame(memory: Memory) -> pl.DataFrame:

@@ -55,6 +55,12 @@ class AttributeMapping(MutableMapping[str, Any]):
         if hasattr(type(self), name):
             raise AttributeError(f"{name!r} is a part of {type(self).__name__} itself: write [{name!r}] instead")
 
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self._values)
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        object.__setattr__(self, "_values", values)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self})
 

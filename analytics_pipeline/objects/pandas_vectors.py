@@ -7,7 +7,7 @@ Nothing is left to the metadata that PyArrow writes for pandas: it does not brin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -139,7 +139,7 @@ def frequency_of(index: pd.Index[Any]) -> str | None:
     """
     if not isinstance(index, pd.DatetimeIndex | pd.TimedeltaIndex) or index.freq is None:
         return None
-    name = index.freqstr
+    name: str = index.freqstr
     try:
         back: Any = type(index)(index, freq=name).freq
     except (ValueError, TypeError):
@@ -152,7 +152,7 @@ def frequency_of(index: pd.Index[Any]) -> str | None:
 def _single(column: pa.Array[Any] | pa.ChunkedArray[Any]) -> pa.Array[Any]:
     if not isinstance(column, pa.ChunkedArray):
         return column
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return cast("pa.Array[Any]", column.chunk(0) if column.num_chunks == 1 else column.combine_chunks())
 
 
 def decode_vector(column: pa.ChunkedArray[Any], note: Any) -> Values:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from analytics_pipeline.errors import ExtraMissing, ObjectRefused
-from analytics_pipeline.objects.container import Bytes, Contents, Encoded, Source, read_container
+from analytics_pipeline.errors import ExtraMissing, ObjectRefused, ObjectUnsupported
+from analytics_pipeline.objects.container import Bytes, Contents, Encoded, JsonValue, Source, read_container
 from analytics_pipeline.objects.tree import TreeDecoder, TreeEncoder
 
 
@@ -23,9 +24,22 @@ def encode(obj: object) -> Encoded:
         ObjectUnsupported: something in it cannot be stored exactly; names its path, as in `$.a[3].b`.
         ObjectTooLarge: too much of it is neither array, frame nor bytes.
     """
+    return encode_by(lambda encoder: encoder.encode(obj))
+
+
+def encode_by(make: Callable[[TreeEncoder], JsonValue]) -> Encoded:
+    """What an encoder gives, ready to be written.
+
+    Raises:
+        ObjectUnsupported: also where Python's own limit of depth comes before that of the store.
+        ObjectTooLarge: see `encode`.
+    """
     encoder = TreeEncoder()
-    tree = encoder.encode(obj)
-    return Encoded(tree, encoder.segments)
+    try:
+        return Encoded(make(encoder), encoder.segments)
+    except RecursionError:
+        reason = f"is deeper than Python's recursion limit ({sys.getrecursionlimit():,}) allows at this call"
+        raise ObjectUnsupported("$", reason) from None
 
 
 def decode(contents: Contents, where: str) -> Any:

@@ -141,6 +141,13 @@ class TreeEncoder:
         return {"$": tag, "s": self.keep(Segment(len(value), lambda: [memoryview(value)]))}
 
 
+def named(nodes: dict[str, JsonValue]) -> JsonValue:
+    """The node of a mapping of names to values that are nodes already."""
+    if "$" not in nodes:
+        return nodes
+    return {"$": "dict", "v": [[name, node] for name, node in nodes.items()]}
+
+
 def _short(path: Path) -> str:
     """The beginning of a path that is too long to be read."""
     keys: list[object] = []

@@ -74,7 +74,7 @@ REFUSED: dict[str, object] = {
     "rows of nothing in pandas": pd.Series(pd.array(pa.nulls(MANY), pd.ArrowDtype(pa.null()))),
     "arrays of the width 0": pl.Series([[]], dtype=pl.Array(pl.Int8, 0)),
     "arrays of the width 0 within": pl.Series([{"a": [[]]}], dtype=pl.Struct({"a": pl.List(pl.Array(pl.Int8, 0))})),
-    "parts of days": pa.table({"x": pa.Array.from_buffers(pa.date64(), 1, [None, pa.py_buffer(DAYS)])}),
+    "parts of days": pa.table({"x": pa.Array.from_buffers(pa.date64(), 1, [None, pa.py_buffer(DAYS.tobytes())])}),
     "text that is none": pa.table({"x": pa.array([b"\xff"]).view(pa.string())}),
     "a schema that names extensions": pa.table({"a": [1]}).replace_schema_metadata({"note": "ARROW:extension:name"}),
     "a flag": pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False),
@@ -142,7 +142,7 @@ def frequencies(index: pd.Index[Any]) -> list[Any]:
 def test_common_frequencies_are_kept_and_not_refused() -> None:
     for frequency in ("D", "h", "W-WED", "MS", "B", "QS-FEB"):
         series = pd.Series(range(3), index=pd.date_range("2020", periods=3, freq=frequency))
-        assert deserialize(serialize(series)).index.freq == series.index.freq  # type: ignore[attr-defined]
+        assert deserialize(serialize(series)).index.freq == series.index.freq
 
 
 def test_levels_come_back_with_those_that_no_row_has() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +37,7 @@ from analytics_pipeline.objects import (
     tmpdir_ctx,
     using_base,
 )
+from analytics_pipeline.objects.tree import DEEPEST
 
 
 def experiment_of(version: int) -> Experiment:
@@ -108,6 +112,32 @@ def test_what_cannot_be_stored_leaves_the_former_version(root: Path, base: None)
     with pytest.raises(ObjectUnsupported, match=r"^runs\[0\]\.fields\.b\.bad\[1\]\.x is a builtins.object"):
         experiment.persist(if_exists="replace")
     assert files(root) == before
+
+
+def test_fields_as_deep_as_an_object_may_be_are_stored_in_an_experiment(base: None) -> None:
+    deep: object = 1
+    for _ in range(DEEPEST):
+        deep = (deep,)
+    experiment = experiment_of(1)
+    experiment.runs.first().fields["$"] = deep
+    experiment.persist()
+    experiment.reload()
+    assert experiment.runs.first().fields["$"] == deep
+
+
+def test_what_is_too_deep_for_the_interpreter_is_refused_before_anything_is_written(root: Path, base: None) -> None:
+    deep: object = 1
+    for _ in range(DEEPEST):
+        deep = (deep,)
+    experiment = experiment_of(1)
+    experiment.runs.first().fields.deep = deep
+
+    def below(levels: int) -> None:
+        below(levels - 1) if levels else experiment.persist()
+
+    with pytest.raises(ObjectUnsupported, match=r"recursion limit .*Nothing was written"):
+        below(sys.getrecursionlimit() - 200)
+    assert not root.exists()
 
 
 def test_a_persist_that_the_disk_refuses_leaves_the_former_version(root: Path, base: None) -> None:
@@ -256,6 +286,27 @@ def test_names_are_values_or_attribute_errors() -> None:
         store.items = 1  # type: ignore[method-assign,assignment] # what users do
     with pytest.raises(TypeError, match="has names as keys, not 1"):
         store[1] = 2  # type: ignore[index] # what users do
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))],  # noqa: S301 - of this test
+    ids=["copy", "deep", "pickle"],
+)
+def test_a_copy_has_the_values_and_goes_its_own_way(copied: Callable[[DataStore], DataStore]) -> None:
+    store = DataStore(a=[1])
+    twin = copied(store)
+    twin.b = 2
+    assert (type(twin), dict(twin), dict(store)) == (DataStore, {"a": [1], "b": 2}, {"a": [1]})
+    assert (twin.a is store.a) == (copied is copy.copy)
+
+
+def test_a_mapping_that_holds_itself_is_copied() -> None:
+    store = DataStore()
+    store.self = store
+    twin = copy.deepcopy(store)
+    assert twin.self is twin
+    assert twin is not store
 
 
 def test_an_experiment_without_runs_says_so(base: None) -> None:
