@@ -37,7 +37,7 @@ test: $(READY) ## the tests, linters and type checks that run in every build
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/lint-imports --verbose > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest -n 3 -m "not slow and not ui"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not ui"
 
 test-slow: $(READY) ## the suites that take minutes: kill tests at length, large data
 	@$(BIN)/python -m pytest -m slow

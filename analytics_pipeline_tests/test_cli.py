@@ -95,7 +95,9 @@ def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time
     assert workplace.version() == version
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize(
+    "dataset", ["human_signals", *(pytest.param(dataset, marks=pytest.mark.slow) for dataset in ("monitoring", "eval"))]
+)
 def test_each_dataset_has_a_refresh_job_of_its_own(workplace: Workplace, dataset: str) -> None:
     assert_done(workplace.execute(f"{dataset}_refresh_job"))
 
@@ -114,7 +116,11 @@ def test_the_view_before_any_sync_says_what_to_do(workplace: Workplace) -> None:
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        (f"postgresql://bob:{PASSWORD}@127.0.0.1:1/db", "No connection to database 'db' at 127.0.0.1:1 (user 'bob')"),
+        pytest.param(
+            f"postgresql://bob:{PASSWORD}@127.0.0.1:1/db",
+            "No connection to database 'db' at 127.0.0.1:1 (user 'bob')",
+            marks=pytest.mark.slow,  # it is tried again for half a minute
+        ),
         (f"postgresql://bob:{PASSWORD}/@127.0.0.1:1/db", "The connection string is not valid."),
         (f"bob:{PASSWORD}", "The connection string is not valid."),
     ],

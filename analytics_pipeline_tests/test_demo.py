@@ -79,7 +79,13 @@ def test_it_uses_the_users_databases_where_they_are_set_and_says_so(workplace: W
     assert not (workplace.home / "sample").exists()
 
 
-@pytest.mark.parametrize("variable", SOURCE_URL_VARIABLES)
+@pytest.mark.parametrize(
+    "variable",
+    [
+        SOURCE_URL_VARIABLES[0],
+        *(pytest.param(variable, marks=pytest.mark.slow) for variable in SOURCE_URL_VARIABLES[1:]),
+    ],
+)
 def test_with_one_source_it_shows_that_one(workplace: Workplace, variable: str) -> None:
     others = [other for other in SOURCE_URL_VARIABLES if other != variable]
     for other in others:
@@ -94,6 +100,7 @@ def test_with_one_source_it_shows_that_one(workplace: Workplace, variable: str) 
         assert f"is left out: {other} is not set." in done.stdout
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_answer_is_exit_code_one_and_no_table(workplace: Workplace) -> None:
     workplace.environment["MONITORING_DB_URL"] = "postgresql://bob:hunter2secret@127.0.0.1:1/db"
 

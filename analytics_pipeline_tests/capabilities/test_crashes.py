@@ -51,11 +51,16 @@ def assert_nothing_is_left(root: Path) -> None:
     assert {path.name for path in compacted.iterdir()} == listed if compacted.is_dir() else not listed
 
 
-@pytest.mark.parametrize("existing", ["nothing", pytest.param("the table", marks=pytest.mark.slow)])
-def test_a_writer_killed_at_any_step_leaves_the_run_whole_or_not_at_all(tmp_path: Path, existing: str) -> None:
+@pytest.mark.parametrize(
+    ("existing", "stride"),
+    [("nothing", 4), *(pytest.param(what, 1, marks=pytest.mark.slow) for what in ("nothing", "the table"))],
+)
+def test_a_writer_killed_at_any_step_leaves_the_run_whole_or_not_at_all(
+    tmp_path: Path, existing: str, stride: int
+) -> None:
     """An out-of-memory kill must not need a person to repair the store, nor lose what the next write brings again."""
     steps = []
-    for step in count():
+    for step in count(0, stride):
         root = tmp_path / str(step) / "capabilities"
         root.parent.mkdir()
         before = [] if existing == "nothing" else ["old"]
@@ -70,7 +75,9 @@ def test_a_writer_killed_at_any_step_leaves_the_run_whole_or_not_at_all(tmp_path
         AnalyticsStore(ParquetBackend(root)).write([run("new", rows=2)])
         assert_whole(root, sorted([*before, "new", "new"]))
         assert_nothing_is_left(root)
-    assert {"write_file", "add", "finish_call", "rename", "settle", "see"} <= set(steps)
+    assert len(steps) > 3
+    if stride == 1:
+        assert {"write_file", "add", "finish_call", "rename", "settle", "see"} <= set(steps)
 
 
 @pytest.mark.parametrize("action", ["compact", pytest.param("rebuild", marks=pytest.mark.slow)])

@@ -246,7 +246,7 @@ def test_no_definition_holds_the_connection_string(
     orders_url: str, store: Store, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "hunter2secret"
-    monkeypatch.setenv(scenario.URL, f"postgresql://bob:{secret}@127.0.0.1:1/db")
+    monkeypatch.setenv(scenario.URL, f"postgresql://bob:{secret}/@127.0.0.1:1/db")
     code = scenario.definitions(spec())
 
     result = refresh(code, instance)

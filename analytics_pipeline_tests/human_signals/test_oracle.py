@@ -55,7 +55,7 @@ def same_cases(found: pl.DataFrame, expected: Answer) -> None:
     }
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(strategies.rows())
 def test_cases_and_schema_are_those_of_plain_python(rows: list[dict[str, Any]]) -> None:
     """Otherwise speed was bought with another meaning."""

@@ -31,7 +31,7 @@ ROWS = (
         jsonb_build_object(CASE m WHEN 'tone' THEN 'stars' ELSE 'rating' END, g, 'tenant', 'acme')::text, NULL
     FROM generate_series(1, 6) AS g, unnest(ARRAY['tone', 'help']) AS m""",
 )
-STEPS, STRIDE = 60, 4
+STEPS, STRIDE = 60, 8
 
 
 def with_cases(**changes: Any) -> SplitSyncSpec:

@@ -14,8 +14,11 @@ from analytics_pipeline_tests.store.processes import die_at, pair_of, published_
 from analytics_pipeline_tests.store.scenario import change_of, files_listed, files_on_disk, publish
 
 _FEWEST_STEPS = 12
-AT = pytest.mark.parametrize("offset", [0, pytest.param(1, marks=pytest.mark.slow)])
-"""Every second step in each build, the others in the slow suite."""
+STRIDE = 4
+AT = pytest.mark.parametrize(
+    "offset", [0, *(pytest.param(offset, marks=pytest.mark.slow) for offset in range(1, STRIDE))]
+)
+"""Every fourth step in each build, the others in the slow suite."""
 
 
 def dies(step: int, action: str, root: Path, argument: int) -> bool:
@@ -48,7 +51,7 @@ def test_kill_at_any_step_of_a_commit_leaves_the_old_or_the_new_version(tmp_path
     root = tmp_path / "store"
     publish(create_store(root), pair_of(1, 0))
     version = 0
-    for step in count(offset, 2):
+    for step in count(offset, STRIDE):
         version += 1
         died = dies(step, "commit", root, version)
         store = open_store(root, grace=timedelta(0))
@@ -70,7 +73,7 @@ def test_kill_at_any_step_of_a_sweep_loses_nothing_and_the_next_sweep_finishes(t
     """A sweep deletes files: one that dies must never have deleted a file that a version still lists."""
     root = tmp_path / "store"
     publish(create_store(root), pair_of(1, 0))
-    for step in count(offset, 2):
+    for step in count(offset, STRIDE):
         store = open_store(root, grace=timedelta(0))
         publish(store, pair_of(1, step + 1))  # retires the files before
         (store.layout.tables / "dataset" / "unlisted.parquet").write_bytes(b"of a dead commit")

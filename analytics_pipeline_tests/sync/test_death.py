@@ -45,6 +45,9 @@ SLOWLY = (
 
 SLOW = "SELECT id, created_at, slowly(id) AS slept FROM records"
 MANY = "INSERT INTO records SELECT g, '2024-01-02', repeat(md5(g::text), 40) FROM generate_series(1, 5000) AS g"
+STEPS, STRIDE = 60, 4
+"""Every fourth step of a sync is tried in each build, the others in the slow suite."""
+
 COUNTS = "SELECT (SELECT count(*) FROM records), (SELECT count(*) FROM scores)"
 
 
@@ -186,13 +189,14 @@ def test_a_file_size_limit_is_told_in_words(postgres_url: str, store: Store, tmp
     recovers(store, postgres_url)
 
 
+@pytest.mark.parametrize("begin", [0, *(pytest.param(begin, marks=pytest.mark.slow) for begin in range(1, STRIDE))])
 def test_A5_a_sync_killed_at_any_step_duplicates_nothing(  # noqa: N802 - a finding's id
-    postgres_url: str, store: Store
+    postgres_url: str, store: Store, begin: int
 ) -> None:
     """Otherwise a crash between the rows and the note that they were written doubles them at the next run."""
     fill(postgres_url)
     job_of(store, postgres_url).refresh(now=NOW)
-    for step in range(40):
+    for step in range(begin, STEPS, STRIDE):
         execute(postgres_url, f"INSERT INTO records VALUES ({100 + step}, '2024-01-0{1 + step % 9}', 'k')")
         process = start(sync_until_killed, store.root, postgres_url, step)
         process.join()

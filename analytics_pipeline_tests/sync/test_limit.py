@@ -169,7 +169,9 @@ def test_what_is_selected_stays_within_the_limit(postgres_url: str, store: Store
 rows = st.lists(st.builds(Dated, st.integers(1, 6), st.none() | st.sampled_from(DAYS)), max_size=8)
 
 
-@KINDS
+@pytest.mark.parametrize(
+    "kind", [pytest.param({}, id="checksum"), pytest.param(ROW_VERSIONS, id="xmin", marks=pytest.mark.slow)]
+)
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 @given(steps=st.lists(st.tuples(rows, rows, st.integers(1, 20)), min_size=2, max_size=4))
 def test_whatever_comes_the_store_holds_what_fits(

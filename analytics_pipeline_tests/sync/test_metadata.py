@@ -177,7 +177,7 @@ RESULT_ROWS = st.builds(
 PARTS = st.sampled_from(["0", "1", "2", "_rest"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     changes=st.lists(
         st.tuples(

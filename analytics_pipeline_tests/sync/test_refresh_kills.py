@@ -118,7 +118,9 @@ def heals(store: Store, url: str) -> None:
         pass  # of the dead process; its server notices
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[pytest.mark.slow] * (number % 2)) for number, step in enumerate(STEPS)]
+)
 def test_a_refresh_killed_at_any_step_is_healed_by_the_next(
     postgres_url: str, store: Store, tmp_path: Path, step: str
 ) -> None:

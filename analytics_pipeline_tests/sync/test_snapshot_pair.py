@@ -22,12 +22,10 @@ WHERE (SELECT count(*) FROM demo_results AS r WHERE r.dataset_id = d.dataset_id)
 """
 
 
-SYNCS = 25
-
-
+@pytest.mark.parametrize("syncs", [7, pytest.param(25, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", ["daily", "unpartitioned", "parallel"])
 def test_A9_a_result_is_never_published_without_its_record(  # noqa: N802 - a finding's id
-    postgres_url: str, store: Store, shape: str
+    postgres_url: str, store: Store, shape: str, syncs: int
 ) -> None:
     """Otherwise a busy source shows results whose record comes later, and an empty half beside a full one."""
     execute(postgres_url, *PAIR)
@@ -43,7 +41,7 @@ def test_A9_a_result_is_never_published_without_its_record(  # noqa: N802 - a fi
     seen = set()
     try:
         assert begun.wait(60)
-        for number in range(SYNCS):
+        for number in range(syncs):
             outcome = job.refresh(now=NOW) if number % 3 else job.replace(Selection(), now=NOW)
             assert published(store, TORN) == [(0,)]
             assert published(store, LONELY) == [(0,)]
