@@ -5,19 +5,17 @@ Belongs here: which object is whose, what the UI shows of it. Does not: what can
 
 from __future__ import annotations
 
-import hashlib
-import re
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from analytics_pipeline.errors import PartitionsNotReturned
+from analytics_pipeline.errors import NotOfAnAsset, PartitionsNotReturned
 
 if TYPE_CHECKING:
     from analytics_pipeline.objects import Base
 
 PREFIX = "assets"
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]{0,99}", re.ASCII)
+_LONGEST_KEY = 400
 
 
 class ObjectStoreIOManager(dg.ConfigurableIOManager):
@@ -45,12 +43,15 @@ class ObjectStoreIOManager(dg.ConfigurableIOManager):
         """Store what the asset returned; all of it can be stored, or nothing is.
 
         Raises:
+            NotOfAnAsset: an op returned it.
             PartitionsNotReturned: several partitions were made, and it is no mapping of their keys.
             ObjectUnsupported: names the path of what cannot be stored.
             ObjectUnwritable: what was there is unchanged.
         """
         from analytics_pipeline.objects.serialization import encode  # noqa: PLC0415
 
+        if not context.has_asset_key:
+            raise NotOfAnAsset(f"The output {context.name!r} of {context.step_key}")
         base, asset = self.base(), context.asset_key
         given = _by_partition(context, obj)
         encoded = {key: encode(value) for key, value in given.items()}
@@ -70,11 +71,14 @@ class ObjectStoreIOManager(dg.ConfigurableIOManager):
         """The object of the asset above, or a mapping of partition keys to them where it has several.
 
         Raises:
+            NotOfAnAsset: it is an input of an op.
             ObjectNotFound: it was never stored, or deleted.
             ObjectDamaged, ObjectRefused: it is not what was stored.
         """
         from analytics_pipeline.objects import DataStoreIO  # noqa: PLC0415
 
+        if not context.has_asset_key:
+            raise NotOfAnAsset(f"The input {context.name!r}")
         base = self.base()
 
         def load(key: str | None) -> Any:
@@ -88,12 +92,12 @@ class ObjectStoreIOManager(dg.ConfigurableIOManager):
 
 def object_path(asset: dg.AssetKey, partition: str | None) -> str:
     """Where the object of an asset, or of one of its partitions, is; keys may be any text, paths may not."""
-    parts = [part if _PLAIN.fullmatch(part) else _digest(part) for part in asset.path]
-    return "/".join([PREFIX, *parts, _digest("" if partition is None else f"partition:{partition}")])
+    from analytics_pipeline.objects.names import digest, plain_name  # noqa: PLC0415
 
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    key = "/".join(plain_name(part) for part in asset.path)
+    if len(key) > _LONGEST_KEY:
+        key = digest(key)
+    return f"{PREFIX}/{key}/{digest('' if partition is None else f'partition:{partition}')}"
 
 
 def _by_partition(context: dg.OutputContext, obj: object) -> dict[str | None, object]:

@@ -56,6 +56,7 @@ PUBLIC = {
         "Experiment",
         "Run",
         "Runs",
+        "Swept",
         "create_experiment",
         "deserialize",
         "load_experiment",

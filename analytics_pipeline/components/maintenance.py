@@ -15,6 +15,7 @@ from analytics_pipeline.resources import AnalyticsResource
 
 _NIGHT = "30 3 * * *"
 _AFTER_IT = "30 4 * * *"
+_SHOWN_URLS = 100
 
 
 class PruneConfig(dg.Config):
@@ -62,6 +63,20 @@ def sweep_store(context: dg.OpExecutionContext, analytics: AnalyticsResource) ->
     context.log.info("Removed %d dead stages, %d files past their grace, %d unlisted files.", *counts)
 
 
+@dg.op(description="Removes what killed writers left in the object store, and tells what it could not look into.")
+def sweep_objects(context: dg.OpExecutionContext) -> None:
+    """The sweep of the objects."""
+    from analytics_pipeline.objects import sweep  # noqa: PLC0415 - as in `resources`
+
+    with failing_plainly():
+        swept = sweep()
+    for name, reason in swept.left.items():
+        context.log.warning("%s was left as it is: %s", name, reason)
+    context.log.info("Removed %d objects of nobody, %d unfinished files.", len(swept.removed), swept.unfinished)
+    shown = {"removed": len(swept.removed), "urls": list(swept.removed[:_SHOWN_URLS]), "unfinished": swept.unfinished}
+    context.add_output_metadata({**shown, "left": dict(swept.left)})
+
+
 @dg.op(description="Copies the small files of append-only tables for queries, finishes what killed writers left.")
 def tend_capabilities(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
     """Compaction and sweep of the append-only tables."""
@@ -97,13 +112,14 @@ def prune_runs(context: dg.OpExecutionContext, config: PruneConfig) -> None:
 
 
 @dg.job(
-    description="Compacts and sweeps the store, checks its catalog, prunes Dagster's runs.",
+    description="Compacts and sweeps the store, sweeps the objects, checks the catalog, prunes Dagster's runs.",
     executor_def=dg.in_process_executor,
 )
 def maintenance_job() -> None:
     """All tasks; one that fails does not hold up the others."""
     compact_store()
     sweep_store()
+    sweep_objects()
     tend_capabilities()
     check_catalog()
     prune_runs()

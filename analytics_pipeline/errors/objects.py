@@ -137,3 +137,13 @@ class PartitionsNotReturned(ObjectsError, TypeError):
             f"Asset {asset} made the partitions {', '.join(keys)} at once. Nothing was stored: return a mapping of "
             f"these keys to objects."
         )
+
+
+class NotOfAnAsset(ObjectsError, TypeError):
+    """The IO manager of objects was given an input or output of an op."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} belongs to no asset, and objects are kept by their asset's key. Nothing was stored or loaded: "
+            f"return it from an asset, or store it with DataStoreIO."
+        )

@@ -9,9 +9,9 @@ or all. Nothing is ever rewritten: what is logged again counts instead of what w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from analytics_pipeline.experiments.rows import (
     Row,
@@ -25,15 +25,18 @@ from analytics_pipeline.experiments.rows import (
     metric_rows,
     scalars_of,
 )
-from analytics_pipeline.experiments.writing import append_rows
+from analytics_pipeline.experiments.writing import append_rows, lakehouse
 
 
 @runtime_checkable
 class Storable(Protocol):
-    """What lies outside the tables, such as `objects.DataStore`."""
+    """What lies outside the tables: `objects.DataStore`, which this package does not import."""
 
-    def to_url(self) -> str:
-        """Store it; its URL."""
+    @classmethod
+    def store_for_run(
+        cls, stores: Sequence[Any], run: tuple[str, str | None, str], log_urls: Callable[[Sequence[str]], None]
+    ) -> None:
+        """Store them in place of what the run had before; between writing and removing, log their URLs."""
         ...
 
 
@@ -54,25 +57,36 @@ def log_run(
         status: such as running, done, failed.
         experiment_id: that the run belongs to.
         fields: more about the run that JSON can say; of a `DataStore` its contents are stored, and the URL is kept.
+            Objects that were stored with an earlier row of the run are removed when new ones are.
         root: of the lakehouse; that of this home by default.
 
     Raises:
-        LoggedValueRefused, ConfigKeyRefused: a value or name cannot be stored.
-        StoreError: see `AppendTables.append`.
+        LoggedValueRefused, ConfigKeyRefused, ObjectUnsupported: a value or name cannot be stored.
+        StoreError, ObjectUnwritable: see `AppendTables.append`, `DataStore.store_for_run`.
     """
     columns = config_columns(config)
-    moment = clock.take(1)
-    run: Row = {
-        "run_id": checked_name("run_id", run_id),
-        "status": checked_name("status", status),
-        "logged_at": moment,
-        "experiment_id": None if experiment_id is None else checked_name("experiment_id", experiment_id),
-        "fields": None,
-    }
-    tables = {"configs": [_config_row(run_id, columns, moment)]} if columns else {}
-    if fields is not None:
-        run["fields"] = _fields_text(fields)
-    append_rows(root, {**tables, "runs": [run | scalars_of(config, columns)]})
+    checked_name("run_id", run_id)
+    checked_name("status", status)
+    if experiment_id is not None:
+        checked_name("experiment_id", experiment_id)
+
+    def log(urls: Sequence[str]) -> None:
+        moment = clock.take(1)
+        row: Row = {
+            "run_id": run_id,
+            "status": status,
+            "logged_at": moment,
+            "experiment_id": experiment_id,
+            "fields": None if fields is None else _fields_text(fields, urls),
+        }
+        tables = {"configs": [_config_row(run_id, columns, moment)]} if columns else {}
+        append_rows(root, {**tables, "runs": [row | scalars_of(config, columns)]})
+
+    stores = _stores_in(fields)
+    if stores:
+        stores[0].store_for_run(stores, (str(lakehouse(root)), experiment_id, run_id), log)
+    else:
+        log(())
 
 
 def log_metrics(run_id: str, epoch: int, metrics: Mapping[str, float], *, root: str | Path | None = None) -> None:
@@ -149,10 +163,23 @@ def log_artifact(
     append_rows(root, {"artifacts": [row]})
 
 
-def _fields_text(fields: Mapping[str, object]) -> str:
-    """The fields as JSON; objects are stored once all else is known to be sound."""
-    json_text("fields", fields, lambda value: "" if isinstance(value, Storable) else jsonable(value))
-    return json_text("fields", fields, lambda value: value.to_url() if isinstance(value, Storable) else jsonable(value))
+def _stores_in(fields: Mapping[str, object] | None) -> Sequence[Storable]:
+    """All of them, in the order in which JSON meets them; all else is known to be sound then."""
+    found: list[Storable] = []
+
+    def noted(value: object) -> object:
+        if not isinstance(value, Storable):
+            return jsonable(value)
+        found.append(value)
+        return None
+
+    json_text("fields", fields, noted)
+    return found
+
+
+def _fields_text(fields: Mapping[str, object], urls: Sequence[str]) -> str:
+    told = iter(urls)
+    return json_text("fields", fields, lambda value: next(told) if isinstance(value, Storable) else jsonable(value))
 
 
 def _config_row(run_id: str, columns: Row, moment: int) -> Row:

@@ -10,7 +10,7 @@ from analytics_pipeline.objects.experiment import Experiment, Run, Runs, create_
 from analytics_pipeline.objects.mapping import AttributeMapping
 from analytics_pipeline.objects.scratch import tmpdir_ctx
 from analytics_pipeline.objects.serialization import deserialize, serialize
-from analytics_pipeline.objects.sweep import sweep
+from analytics_pipeline.objects.sweep import Swept, sweep
 
 __all__ = [
     "AttributeMapping",
@@ -21,6 +21,7 @@ __all__ = [
     "Experiment",
     "Run",
     "Runs",
+    "Swept",
     "create_experiment",
     "deserialize",
     "load_experiment",

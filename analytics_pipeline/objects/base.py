@@ -86,7 +86,11 @@ class Base(Protocol):
         """Whether `exclusive` keeps anybody out."""
 
     def clear_staging(self) -> int:
-        """Remove what killed writers left; the number of containers."""
+        """Remove what killed writers left; the number of files.
+
+        Raises:
+            PrefixRefused: the place for it is a link.
+        """
 
 
 _chosen: ContextVar[Base | None] = ContextVar("objects_base", default=None)
@@ -101,7 +105,7 @@ def open_base(
     """The base at a folder or URL.
 
     Args:
-        url: folder, or a URL that fsspec knows, as `s3://bucket/prefix`; None for the one in charge: that of
+        url: absolute folder, or a URL that fsspec knows, as `s3://bucket/prefix`; None for the one in charge: that of
             `using_base`, else `ANALYTICS_OBJECTS_URL`, else `objects` in the home.
         durability: of a local base.
         storage_options: for fsspec.
@@ -118,7 +122,7 @@ def open_base(
         return url
     scheme, separator, rest = str(url).partition("://")
     if not separator:
-        return LocalBase(Path(url).expanduser(), durability)
+        return LocalBase(_absolute(url), durability)
     if scheme in {"file", "local"}:
         if not rest.startswith("/") or "%" in rest:
             raise ObjectsBaseRefused(str(url), "a file URL is file:///absolute/folder, without percent-encoding")
@@ -126,6 +130,18 @@ def open_base(
     from analytics_pipeline.objects.remote import RemoteBase  # noqa: PLC0415 - fsspec is an extra
 
     return RemoteBase(str(url), storage_options or {})
+
+
+def _absolute(folder: str | Path) -> Path:
+    try:
+        path = Path(folder).expanduser()
+    except RuntimeError as error:  # no such user
+        raise ObjectsBaseRefused(str(folder), str(error)) from None
+    if not path.is_absolute():
+        raise ObjectsBaseRefused(
+            str(folder), "it is relative, so each working directory would have its own; begin with / or ~"
+        )
+    return path
 
 
 @contextmanager

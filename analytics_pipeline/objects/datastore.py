@@ -6,15 +6,17 @@ of an experiment (`experiment`), or the place (`base`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from analytics_pipeline.errors import ObjectTypeUnexpected
 from analytics_pipeline.objects.base import Base, open_base
 from analytics_pipeline.objects.container import Encoded, Segment, read_container
 from analytics_pipeline.objects.mapping import AttributeMapping
-from analytics_pipeline.objects.names import new_object_name, object_path, own_prefix
+from analytics_pipeline.objects.names import new_object_name, object_path, own_prefix, run_prefix
+from analytics_pipeline.objects.run_objects import replace_objects
 from analytics_pipeline.objects.serialization import decode, encode
 
 T = TypeVar("T")
@@ -159,6 +161,26 @@ class DataStore(AttributeMapping):
             ObjectUnsupported, PrefixRefused, ObjectUnwritable: see `DataStoreIO.serialize_write`.
         """
         return DataStoreIO.serialize_write(dict(self), relative_path_prefix, base).url
+
+    @classmethod
+    def store_for_run(
+        cls,
+        stores: Sequence[Self],
+        run: tuple[str, str | None, str],
+        log_urls: Callable[[Sequence[str]], None],
+    ) -> None:
+        """Store all that a run of a lakehouse has, in place of what it had before.
+
+        Args:
+            stores: all of them.
+            run: the lakehouse, the experiment's id or None, and the run's id.
+            log_urls: see `replace_objects`.
+
+        Raises:
+            ObjectUnsupported: names the path of what cannot be stored exactly; nothing was written.
+            ObjectUnwritable: see `replace_objects`.
+        """
+        replace_objects([encode(dict(store)) for store in stores], run_prefix(*run), open_base(), log_urls)
 
     @classmethod
     def from_url(cls, url: str, base: BaseLike = None) -> DataStore:

@@ -153,8 +153,11 @@ class LocalBase:
                 facts = os.stat(name, dir_fd=staging, follow_symlinks=False)
                 if stat.S_ISDIR(facts.st_mode):
                     count += _remove_folder(name, staging)
-                else:
+                elif stat.S_ISREG(facts.st_mode):
                     count += _remove_if_dead(name, staging)
+                else:  # a link, which nobody follows here, or a pipe: no writer of this store makes any
+                    os.unlink(name, dir_fd=staging)
+                    count += 1
         return count
 
     def _is_still(self, prefix: str, folder: int) -> bool:

@@ -5,19 +5,24 @@ Belongs here: their forms. Does not: links on the disk, which the base itself do
 
 from __future__ import annotations
 
+import hashlib
 import re
 import uuid
 
-from analytics_pipeline.errors import ObjectUrlRefused, PrefixRefused
+from analytics_pipeline.errors import ObjectTypeUnexpected, ObjectUrlRefused, PrefixRefused
 
 INDEX = "index"
 """The name, beside an experiment's objects, of what says which of them it has."""
+
+RUNS = "runs"
+"""Where the objects of runs are whose rows are in a lakehouse: below an experiment, or in the base."""
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _EXPERIMENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _LONGEST_PART = 200
 _LONGEST_PREFIX = 800
+_PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.=+-]{0,99}", re.ASCII)
 
 
 def new_object_name() -> str:
@@ -39,8 +44,10 @@ def checked_prefix(prefix: str) -> str:
     """A prefix, as it was given.
 
     Raises:
+        ObjectTypeUnexpected: it is no text.
         PrefixRefused: it is empty, absolute, percent-encoded, leads upwards, or holds anything but plain names.
     """
+    _check_text("A prefix", prefix)
     if not prefix:
         raise PrefixRefused(prefix, "is empty: it would be the whole store")
     if prefix.startswith("/"):
@@ -74,11 +81,43 @@ def checked_experiment_id(given: str) -> str:
     """The id of an experiment.
 
     Raises:
+        ObjectTypeUnexpected: it is no text.
         PrefixRefused: it is none.
     """
+    _check_text("The id of an experiment", given)
     if not is_experiment_id(given):
         raise PrefixRefused(given, "is no id of an experiment")
     return given
+
+
+def run_prefix(lakehouse: str, experiment_id: str | None, run_id: str) -> str:
+    """The prefix of a run whose row is in a lakehouse: below its experiment where that can have objects.
+
+    Args:
+        lakehouse: tells runs of one name apart; an experiment's id does by itself.
+        experiment_id: any text, or None.
+        run_id: any text.
+    """
+    run = plain_name(run_id)
+    if experiment_id is not None and is_experiment_id(experiment_id):
+        return f"{experiment_id}/{RUNS}/{run}"
+    experiment = "_" if experiment_id is None else plain_name(experiment_id)
+    return f"{RUNS}/{digest(lakehouse)[:16]}/{experiment}/{run}"
+
+
+def plain_name(text: str) -> str:
+    """A part of a prefix for any text: itself where it can be one on every file system, else its digest."""
+    return text if _PLAIN.fullmatch(text) else digest(text)
+
+
+def digest(text: str) -> str:
+    """32 hexadecimal digits that are always those of this text."""
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+def _check_text(what: str, given: object) -> None:
+    if not isinstance(given, str):
+        raise ObjectTypeUnexpected(what, f"a {type(given).__name__}", "text")
 
 
 def object_path(url: str, base_url: str) -> str:
@@ -89,8 +128,10 @@ def object_path(url: str, base_url: str) -> str:
         base_url: what the URLs of all objects of the base begin with; ends with `/`.
 
     Raises:
+        ObjectTypeUnexpected: it is no text.
         ObjectUrlRefused: it is no URL of an object in this base.
     """
+    _check_text("The URL of an object", url)
     form = f"{base_url}{{prefix}}/{{32 hexadecimal digits}}"
     if not url.startswith(base_url):
         raise ObjectUrlRefused(url, "is of another base", form)

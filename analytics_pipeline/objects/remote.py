@@ -42,7 +42,8 @@ class RemoteBase:
             import fsspec  # noqa: PLC0415 - an extra
 
             self._filesystem: Any
-            self._filesystem, self._root = fsspec.core.url_to_fs(url.rstrip("/"), **options)
+            known = {**options, "use_listings_cache": False}  # of a listing, others' later objects would be missing
+            self._filesystem, self._root = fsspec.core.url_to_fs(url.rstrip("/"), **known)
         except ImportError:
             raise ExtraMissing(f"The base {url}", "objects") from None
         except ValueError as error:
@@ -82,7 +83,8 @@ class RemoteBase:
         except FileNotFoundError:
             raise ObjectNotFound(f"{self.url}{path}", self.url) from None
         with file:
-            yield file, int(self._filesystem.size(place))
+            size = getattr(file, "size", None)  # of what was opened, which another may have replaced since
+            yield file, int(self._filesystem.size(place) if size is None else size)
 
     def entries(self, prefix: str) -> Sequence[Entry]:
         """See `Base.entries`."""

@@ -5,9 +5,11 @@ Belongs here: which files are nobody's. Does not: objects under prefixes that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from analytics_pipeline.errors import ObjectsError, PrefixRefused
 from analytics_pipeline.objects.base import Base, Entry, open_base
 from analytics_pipeline.objects.datastore import BaseLike
 from analytics_pipeline.objects.experiment_index import read_urls
@@ -17,32 +19,57 @@ REMOTE_PATIENCE = timedelta(days=1)
 """How old an orphan in an object store must be: nothing there tells a slow writer from a dead one."""
 
 
-def sweep(base: BaseLike = None, *, patience: timedelta = REMOTE_PATIENCE) -> Sequence[str]:
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep did.
+
+    Args:
+        removed: the URLs of the objects that were removed.
+        unfinished: the number of files of killed writers that were removed; they had no URL yet.
+        left: what could not be swept, by its name, with the reason. All else was.
+    """
+
+    removed: Sequence[str]
+    unfinished: int
+    left: Mapping[str, str]
+
+
+def sweep(base: BaseLike = None, *, patience: timedelta = REMOTE_PATIENCE) -> Swept:
     """Remove objects of experiments that no index names, and unfinished files of writers that live no more.
 
-    Safe while others write: in a folder they hold locks; in an object store only old orphans are removed.
+    Safe while others write: in a folder they hold locks; in an object store only old orphans are removed. Nothing is
+    removed of an experiment whose index cannot be read; the others are swept all the same.
 
     Args:
         base: folder, URL or base; the one in charge by default (`open_base`).
         patience: least age of an orphan where there are no locks.
 
-    Returns:
-        The URLs of the objects that were removed; unfinished files have none.
-
     Raises:
-        ObjectDamaged: an index cannot be read. Nothing of its experiment was removed.
+        ObjectsBaseRefused: see `open_base`.
     """
     place = open_base(base)
-    place.clear_staging()
     latest = datetime.now(UTC) - (timedelta(0) if place.has_locks else patience)
     removed: list[str] = []
+    left: dict[str, str] = {}
+    unfinished = 0
+    try:
+        unfinished = place.clear_staging()
+    except (ObjectsError, OSError) as error:
+        left["unfinished files"] = str(error)
     for entry in place.entries(""):
-        if entry.is_prefix and is_experiment_id(entry.name):
-            removed += _sweep_experiment(entry.name, place, latest)
-    return removed
+        if not is_experiment_id(entry.name):
+            continue
+        try:
+            removed.extend(_sweep_experiment(entry, place, latest))
+        except (ObjectsError, OSError) as error:
+            left[entry.name] = str(error)
+    return Swept(removed, unfinished, left)
 
 
-def _sweep_experiment(id_experiment: str, base: Base, latest: datetime) -> Iterator[str]:
+def _sweep_experiment(experiment: Entry, base: Base, latest: datetime) -> Iterator[str]:
+    id_experiment = experiment.name
+    if not experiment.is_prefix:
+        raise PrefixRefused(id_experiment, "is a link or a file where an experiment should be")
     with base.exclusive(id_experiment):
         named = read_urls(id_experiment, base)
         found = base.entries(id_experiment)

@@ -16,7 +16,14 @@ import pyarrow as pa
 import pytest
 
 from analytics_pipeline.errors import ObjectDamaged, ObjectForeign, ObjectRefused, ObjectUrlRefused, PrefixRefused
-from analytics_pipeline.objects import DataStore, DataStoreIO, create_experiment, deserialize, serialize
+from analytics_pipeline.objects import (
+    DataStore,
+    DataStoreIO,
+    create_experiment,
+    deserialize,
+    load_experiment,
+    serialize,
+)
 from analytics_pipeline.objects.container import MAGIC, VERSION
 from analytics_pipeline_tests.objects.memory import peak_of
 
@@ -91,6 +98,21 @@ def test_a_prefix_that_leads_elsewhere_is_refused(prefix: str, root: Path, base:
         with pytest.raises(PrefixRefused, match=PREFIXES[prefix]):
             act()
     assert sorted(path.name for path in root.parent.rglob("*")) == ["kept", "objects", "outside"]
+
+
+@pytest.mark.parametrize("given", [None, b"a", Path("a"), 5, ["a"]])
+def test_a_prefix_a_url_and_an_id_are_text(given: Any, root: Path, base: None) -> None:
+    for act in (
+        lambda: DataStoreIO.write(b"x", given),
+        lambda: DataStoreIO.serialize_write([1], given),
+        lambda: DataStore(a=1).to_url(given),
+        lambda: DataStoreIO.delete(given),
+        lambda: DataStoreIO(given),
+        lambda: load_experiment(given),
+    ):
+        with pytest.raises(TypeError, match=f"holds a {type(given).__name__}, not text"):
+            act()
+    assert not root.exists()
 
 
 @pytest.mark.parametrize(

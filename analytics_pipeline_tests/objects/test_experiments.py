@@ -22,7 +22,6 @@ from analytics_pipeline.errors import (
     ObjectNotFound,
     ObjectTypeUnexpected,
     ObjectUnsupported,
-    ObjectUnwritable,
     PrefixRefused,
     RunNotInExperiment,
 )
@@ -32,7 +31,6 @@ from analytics_pipeline.objects import (
     Experiment,
     create_experiment,
     load_experiment,
-    open_base,
     sweep,
     tmpdir_ctx,
     using_base,
@@ -207,17 +205,6 @@ def test_a_killed_persist_leaves_one_whole_version_and_no_orphan(root: Path, bas
         assert versions_of(experiment) == {version}
 
 
-def test_the_sweeper_removes_a_first_persist_that_never_ended(root: Path, base: None) -> None:
-    kept = DataStoreIO.write(b"mine", "self_managed")
-    experiment = experiment_of(1)
-    experiment.persist()
-    (root / experiment.id_experiment / "index").unlink()
-    (root / ".staging" / "torn").write_bytes(b"half")
-    assert len(sweep()) == 3
-    assert {path.name for path in root.iterdir()} == {"self_managed", ".staging"}
-    assert kept.read() == b"mine"
-
-
 def test_the_sweeper_spares_what_a_living_process_writes(root: Path, base: None) -> None:
     """It waits for the persist that is under way."""
     experiment = experiment_of(1)
@@ -233,12 +220,12 @@ def test_the_sweeper_spares_what_a_living_process_writes(root: Path, base: None)
         process.kill()
 
 
-def test_a_damaged_index_is_told_and_nothing_is_swept(root: Path, base: None) -> None:
+def test_a_damaged_index_is_told_and_not_replaced(root: Path, base: None) -> None:
     experiment = experiment_of(1)
     experiment.persist()
     index = root / experiment.id_experiment / "index"
     index.write_bytes(index.read_bytes()[:-1])
-    for act in (experiment.reload, sweep, lambda: experiment.persist(if_exists="replace")):
+    for act in (experiment.reload, lambda: experiment.persist(if_exists="replace")):
         with pytest.raises(ObjectDamaged, match=experiment.id_experiment):
             act()
     assert len(files(root)) == 4
@@ -318,35 +305,6 @@ def test_an_experiment_without_runs_says_so(base: None) -> None:
     assert len(experiment.runs) == 0
     with pytest.raises(PrefixRefused, match="no id of an experiment"):
         create_experiment("self_managed")
-
-
-def test_a_base_in_memory_does_all_that_a_folder_does() -> None:
-    with using_base("memory://tests-of-objects"):
-        experiment = experiment_of(1)
-        experiment.persist()
-        with pytest.raises(ExperimentExists):
-            experiment.persist()
-        experiment.persist(if_exists="replace")
-        experiment.reload()
-        assert versions_of(experiment) == {1}
-        stored = DataStoreIO.serialize_write(np.zeros(2**20), "large")
-        assert stored.url.startswith("memory://tests-of-objects/large/")
-        assert stored.read_deserialize().shape == (2**20,)
-        with pytest.raises(PrefixRefused):
-            DataStoreIO.delete("../tests-of-objects")
-        assert sweep() == []
-        assert experiment.delete() == 3
-        assert DataStoreIO.delete("large") == 1
-        with pytest.raises(ObjectNotFound):
-            stored.read()
-
-
-def test_a_read_only_base_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="Set ANALYTICS_OBJECTS_URL"):
-        open_base(tmp_path / "file")
-    with pytest.raises(ObjectUnwritable, match="took no object"):
-        DataStoreIO.write(b"x", "a", base="/proc/objects")
 
 
 def test_the_scratch_folder_is_gone_with_its_objects() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analytics_pipeline.definitions import defs
-from analytics_pipeline.errors import ObjectNotFound, ObjectUnsupported, PartitionsNotReturned
+from analytics_pipeline.errors import NotOfAnAsset, ObjectNotFound, ObjectUnsupported, PartitionsNotReturned
 from analytics_pipeline.objects import DataStoreIO
 from analytics_pipeline.objects_io import ObjectStoreIOManager
 
@@ -95,6 +95,39 @@ def test_several_partitions_at_once_need_a_mapping(root: Path) -> None:
     given = {"monday/1": [1], "tuesday 2": [2]}
     make(root, asset_that_returns(given, partitions_def=DAYS, backfill_policy=policy), tags=tags)
     assert len(files(root)) == 2
+
+
+@dg.op(out=dg.Out(io_manager_key="io_manager"))
+def returns() -> int:
+    return 1
+
+
+@dg.op
+def takes(value: int) -> int:
+    return value
+
+
+@dg.job
+def of_no_asset() -> None:
+    takes(returns())
+
+
+def test_an_output_of_an_op_is_refused_by_name(root: Path) -> None:
+    with pytest.raises(NotOfAnAsset, match=r"The output 'result' of returns belongs to no asset.*return it from an"):
+        of_no_asset.execute_in_process(resources={"io_manager": ObjectStoreIOManager(url=str(root))})
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("key", [["x" * 100] * 9, ["x" * 99] * 8, ["A", "a"], ["x" * 5000]])
+def test_an_asset_may_have_any_key(key: list[str], root: Path) -> None:
+    @dg.asset(ins={"above": dg.AssetIn(key=key)})
+    def last(above: Any) -> Any:
+        return above
+
+    def first() -> list[int]:
+        return [1]
+
+    assert make(root, dg.asset(key=key)(first), last).output_for_node("last") == [1]
 
 
 def test_the_code_location_has_it() -> None:
