@@ -23,9 +23,9 @@ class MetricsBuffer:
     """Metrics of one run that are written together: `with MetricsBuffer("run") as log: log(step, {"loss": 0.1})`.
 
     A killed process loses what was not written yet: fewer than `rows` rows, and those of the call that it was in; none
-    of them is older than `seconds` as long as it goes on logging. Each write takes some milliseconds whatever its size. So choose `seconds` by how much of a run may
-    be lost, and `rows` by memory: with the defaults a loop of a thousand steps a second spends a thousandth of its
-    time on writing. Where nothing at all may be lost, use `log_metrics`.
+    of them is older than `seconds` as long as it goes on logging. Each write takes some milliseconds whatever its size.
+    So choose `seconds` by how much of a run may be lost, and `rows` by memory: with the defaults a loop of a thousand
+    steps a second spends a thousandth of its time on writing. Where nothing at all may be lost, use `log_metrics`.
 
     Safe to share between threads.
 
