@@ -20,11 +20,10 @@ REPEATS = 7
 ALLOWED = 1.2
 WORKS = ("write 16 MB", "read 16 MB", "write 1,000 small", "read 1,000 small")
 PEER = Path(__file__).parents[1] / ".venv-mltraq"
+IMPORTS = "from pathlib import Path\nfrom analytics_pipeline.objects import DataStoreIO, Durability, using_base"
 SIDES = {
-    "this store": "from analytics_pipeline.objects import DataStoreIO, Durability, using_base\n"
-    "context = using_base('objects', durability=Durability.CACHE)",
-    "this store, fsync": "from analytics_pipeline.objects import DataStoreIO, Durability, using_base\n"
-    "context = using_base('objects', durability=Durability.DISK)",
+    "this store": f"{IMPORTS}\ncontext = using_base(Path.cwd() / 'objects', durability=Durability.CACHE)",
+    "this store, fsync": f"{IMPORTS}\ncontext = using_base(Path.cwd() / 'objects', durability=Durability.DISK)",
     "mltraq": "import contextlib\nfrom mltraq import DataStoreIO\ncontext = contextlib.nullcontext()",
 }
 WORK = """

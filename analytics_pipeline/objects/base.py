@@ -114,12 +114,12 @@ def open_base(
         ObjectsBaseRefused: it can be none.
         ExtraMissing: the packages for it are not installed.
     """
-    from analytics_pipeline.objects.local import LocalBase  # noqa: PLC0415 - both know this module
-
     if url is None:
         url = _chosen.get() or objects_url()
-    if not isinstance(url, str | Path):
+    if not isinstance(url, (str, Path)):  # a tuple: of each object that is written or read
         return url
+    from analytics_pipeline.objects.local import LocalBase  # noqa: PLC0415 - both know this module
+
     scheme, separator, rest = str(url).partition("://")
     if not separator:
         return LocalBase(_absolute(url), durability)

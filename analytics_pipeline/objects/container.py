@@ -31,6 +31,7 @@ _FIXED = struct.Struct("<8sHHI")
 _CHUNK = 1024 * 1024
 SURROGATES = "surrogatepass"
 """Halves of UTF-16 pairs, which Python's text may hold, stay what they were; escapes of JSON would join two of them."""
+_TEXT = json.JSONEncoder(separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 _PICKLE = b"\x80"
 
 JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
@@ -67,12 +68,13 @@ class Encoded:
 
     def __init__(self, tree: JsonValue, segments: Sequence[Segment]) -> None:
         document = {"segments": [segment.length for segment in segments], "tree": tree}
-        text = json.dumps(document, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-        header = text.encode(errors=SURROGATES)
+        header = _TEXT.encode(document).encode(errors=SURROGATES)
         if len(header) > LARGEST_HEADER:
             raise ObjectTooLarge(len(header), LARGEST_HEADER)
         head = _FIXED.pack(MAGIC, VERSION, 0, len(header)) + header
-        self._head = head + hashlib.sha256(head).digest()
+        self._digest = hashlib.sha256(head)
+        self._head = head + self._digest.digest()
+        self._digest.update(self._digest.digest())
         self._segments = segments
         self._checksum = ""
 
@@ -88,7 +90,7 @@ class Encoded:
 
     def pieces(self) -> Iterator[Bytes]:
         """The container's bytes, in order; each piece is small enough for the processor's cache or large and whole."""
-        digest = hashlib.sha256(self._head)
+        digest = self._digest.copy()
         yield self._head
         for segment in self._segments:
             for given in segment.pieces():
@@ -131,7 +133,7 @@ def read_container(source: Source, size: int, where: str) -> Contents:
         raise ObjectDamaged(where, f"its header names {sum(lengths):,} bytes of data, its {size:,} bytes hold others")
     segments = [reader.take(length) for length in lengths]
     found = reader.digest.digest()
-    if reader.fill(DIGEST_BYTES).tobytes() != found:
+    if reader.fill(DIGEST_BYTES) != found:
         raise ObjectDamaged(where, "its checksum is that of other bytes")
     return Contents(tree, segments, found.hex())
 
@@ -139,7 +141,8 @@ def read_container(source: Source, size: int, where: str) -> Contents:
 def _header(reader: _Reader, size: int, where: str) -> tuple[object, Sequence[int]]:
     if size < _FIXED.size + 2 * DIGEST_BYTES:
         raise ObjectForeign(where, f"{size} bytes are no object")
-    magic, version, zero, length = _FIXED.unpack(reader.take(_FIXED.size).data)
+    fixed = reader.fill(_FIXED.size)
+    magic, version, zero, length = _FIXED.unpack(fixed)
     if magic != MAGIC:
         what = "a pickle, which is never loaded" if magic.startswith(_PICKLE) else f"something that begins {magic!r}"
         raise ObjectForeign(where, f"it is {what}")
@@ -147,9 +150,9 @@ def _header(reader: _Reader, size: int, where: str) -> tuple[object, Sequence[in
         raise ObjectForeign(where, f"its format is {version}.{zero}, this release reads {VERSION}.0")
     if length > LARGEST_HEADER or _FIXED.size + length + 2 * DIGEST_BYTES > size:
         raise ObjectDamaged(where, f"a header of {length:,} bytes does not fit its {size:,} bytes")
-    rest = reader.fill(length + DIGEST_BYTES).tobytes()
+    rest = reader.fill(length + DIGEST_BYTES)
     header, digest = rest[:length], rest[length:]
-    reader.digest.update(header)
+    reader.digest.update(fixed + header)
     if digest != reader.digest.digest():
         raise ObjectDamaged(where, "the checksum of its header is that of other bytes")
     reader.digest.update(digest)
@@ -158,10 +161,11 @@ def _header(reader: _Reader, size: int, where: str) -> tuple[object, Sequence[in
 
 def _parsed(header: bytes, where: str) -> tuple[object, Sequence[int]]:
     try:
-        document = _JSON.decode(header.decode(errors=SURROGATES))
+        text = header.decode(errors=SURROGATES)
+        document, end = _JSON.raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise ObjectRefused(where, f"has a header that cannot be read ({type(error).__name__})") from None
-    if not isinstance(document, dict) or set(document) != {"segments", "tree"}:
+    if end != len(text) or not isinstance(document, dict) or document.keys() != {"segments", "tree"}:
         raise ObjectRefused(where, "has a header of another kind")
     lengths = document["segments"]
     if not isinstance(lengths, list) or any(type(length) is not int or length < 0 for length in lengths):
@@ -195,11 +199,11 @@ class _Reader:
             self.digest.update(piece)
         return memory
 
-    def fill(self, length: int) -> Memory:
+    def fill(self, length: int) -> bytes:
         """Bytes that do not count for the checksum, or that the caller counts."""
-        memory = np.empty(length, dtype=np.uint8)
-        self._fill(memory.data)
-        return memory
+        memory = bytearray(length)
+        self._fill(memoryview(memory))
+        return bytes(memory)
 
     def _fill(self, view: memoryview) -> None:
         filled = 0

@@ -12,15 +12,15 @@ import io
 import os
 import shutil
 import stat
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from analytics_pipeline.errors import ObjectNotFound, ObjectsBaseRefused, ObjectUnwritable, PrefixRefused
 from analytics_pipeline.objects.base import Durability, Entry
-from analytics_pipeline.objects.container import Encoded, Source
+from analytics_pipeline.objects.container import Bytes, Encoded, Source
+from analytics_pipeline.objects.names import new_object_name
 
 STAGING = ".staging"
 """Files on their way in and folders on their way out; no prefix begins with a dot."""
@@ -29,6 +29,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _BUFFER = 64 * 1024
+"""Objects up to this size are written and read by one call of the operating system."""
 
 
 class LocalBase:
@@ -58,8 +59,12 @@ class LocalBase:
         """See `Base.write`."""
         prefix, _, name = path.rpartition("/")
         try:
-            with self._folder(prefix, create=True) as folder, self._folder(STAGING, create=True) as staging:
+            folder, staging = self._open_both(prefix, STAGING)
+            try:
                 self._write(encoded, name, folder, staging)
+            finally:
+                os.close(folder)
+                os.close(staging)
         except OSError as error:
             if isinstance(error, ObjectUnwritable | ObjectNotFound):
                 raise
@@ -68,12 +73,12 @@ class LocalBase:
     def _write(self, encoded: Encoded, name: str, folder: int, staging: int) -> None:
         temporary, descriptor = _new_file(staging)
         try:
-            with os.fdopen(descriptor, "wb", buffering=_BUFFER) as file:
-                for piece in encoded.pieces():
-                    file.write(piece)
-                file.flush()
+            try:
+                _write_pieces(encoded, descriptor)
                 self._sync(descriptor)
                 os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
+            finally:
+                os.close(descriptor)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=staging)
@@ -85,17 +90,25 @@ class LocalBase:
         """See `Base.opened`."""
         prefix, _, name = path.rpartition("/")
         try:
-            with self._folder(prefix) as folder:
+            folder = self._opened_folder(prefix, create=False)
+            try:
                 descriptor = os.open(name, _FILE, dir_fd=folder)
+            finally:
+                os.close(folder)
         except FileNotFoundError:
             raise ObjectNotFound(f"{self.url}{path}", str(self)) from None
         except OSError as error:
             raise self._refused(path, error) from None
-        with io.BufferedReader(io.FileIO(descriptor, "rb"), _BUFFER) as file:
+        try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 raise PrefixRefused(path, "is no file")
-            yield file, facts.st_size
+            if facts.st_size <= _BUFFER:
+                yield io.BytesIO(os.read(descriptor, facts.st_size)), facts.st_size
+            else:
+                yield io.FileIO(descriptor, "rb", closefd=False), facts.st_size
+        finally:
+            os.close(descriptor)
 
     def entries(self, prefix: str) -> Sequence[Entry]:
         """See `Base.entries`."""
@@ -127,7 +140,7 @@ class LocalBase:
                         raise PrefixRefused(prefix, "is a link")
                     os.unlink(name, dir_fd=folder)
                     return 1
-                gone = f"deleted-{uuid.uuid4().hex}"
+                gone = f"deleted-{new_object_name()}"
                 with self._folder(STAGING, create=True) as staging:
                     os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=staging)
                     self._sync(folder)
@@ -169,19 +182,46 @@ class LocalBase:
 
     @contextmanager
     def _folder(self, prefix: str, *, create: bool = False) -> Iterator[int]:
-        """The descriptor of a folder, reached part by part: a link on the way is refused, not followed."""
-        descriptor = self._open_root(create=create)
+        """The descriptor of a folder; see `_open_below`."""
+        descriptor = self._opened_folder(prefix, create=create)
         try:
-            for part in prefix.split("/") if prefix else ():
-                try:
-                    below = self._open_folder(part, descriptor, create=create)
-                except OSError as error:
-                    raise self._refused(prefix, error) from None
-                os.close(descriptor)
-                descriptor = below
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _opened_folder(self, prefix: str, *, create: bool) -> int:
+        root = self._open_root(create=create)
+        try:
+            return self._open_below(prefix, root, create=create)
+        finally:
+            os.close(root)
+
+    def _open_both(self, prefix: str, other: str) -> tuple[int, int]:
+        root = self._open_root(create=True)
+        try:
+            descriptor = self._open_below(prefix, root, create=True)
+            try:
+                return descriptor, self._open_below(other, root, create=True)
+            except BaseException:
+                os.close(descriptor)
+                raise
+        finally:
+            os.close(root)
+
+    def _open_below(self, prefix: str, root: int, *, create: bool) -> int:
+        """Open a folder part by part: a link on the way is refused, not followed."""
+        parts = prefix.split("/") if prefix else ["."]
+        descriptor = root
+        for part in parts:
+            try:
+                below = self._open_folder(part, descriptor, create=create)
+            except OSError as error:
+                raise self._refused(prefix, error) from None
+            finally:
+                if descriptor != root:
+                    os.close(descriptor)
+            descriptor = below
+        return descriptor
 
     def _open_root(self, *, create: bool) -> int:
         try:
@@ -213,10 +253,20 @@ class LocalBase:
             os.fsync(descriptor)
 
 
+def _write_pieces(encoded: Encoded, descriptor: int) -> None:
+    pieces: Iterable[Bytes] = encoded.pieces()
+    if encoded.size <= _BUFFER:
+        pieces = [b"".join(pieces)]
+    for piece in pieces:
+        rest = memoryview(piece)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+
+
 def _new_file(staging: int) -> tuple[str, int]:
     """A new file with a lock on it, which tells a living writer from a dead one."""
     while True:
-        name = uuid.uuid4().hex
+        name = new_object_name()
         descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=staging)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:

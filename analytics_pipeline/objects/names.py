@@ -5,9 +5,10 @@ Belongs here: their forms. Does not: links on the disk, which the base itself do
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 import re
-import uuid
 
 from analytics_pipeline.errors import ObjectTypeUnexpected, ObjectUrlRefused, PrefixRefused
 
@@ -27,7 +28,7 @@ _PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.=+-]{0,99}", re.ASCII)
 
 def new_object_name() -> str:
     """A name that no other object has: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def is_object_name(name: str) -> bool:
@@ -48,6 +49,12 @@ def checked_prefix(prefix: str) -> str:
         PrefixRefused: it is empty, absolute, percent-encoded, leads upwards, or holds anything but plain names.
     """
     _check_text("A prefix", prefix)
+    _check_prefix(prefix)
+    return prefix
+
+
+@functools.lru_cache(maxsize=1024)
+def _check_prefix(prefix: str) -> None:
     if not prefix:
         raise PrefixRefused(prefix, "is empty: it would be the whole store")
     if prefix.startswith("/"):
@@ -61,7 +68,6 @@ def checked_prefix(prefix: str) -> str:
             raise PrefixRefused(prefix, f"has the part {part!r}, which is no name")
     if len(prefix) > _LONGEST_PREFIX:
         raise PrefixRefused(prefix, f"is longer than {_LONGEST_PREFIX} characters")
-    return prefix
 
 
 def own_prefix(prefix: str) -> str:

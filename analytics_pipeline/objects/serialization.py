@@ -49,13 +49,19 @@ def decode(contents: Contents, where: str) -> Any:
         ObjectRefused: the container is whole, and asks for something that loading does not do.
         ExtraMissing: the object is a pandas frame, and pandas is not installed.
     """
-    import pyarrow as pa  # noqa: PLC0415 - half of what loading a number takes
-
     try:
         return TreeDecoder(contents.segments).decode(contents.tree)
     except ExtraMissing:
         raise
-    except (
+    except _failures() as error:  # asked for only where there is one
+        raise ObjectRefused(where, f"holds {error}") from error
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What decoding raises for what no encoder gives."""
+    import pyarrow as pa  # noqa: PLC0415 - half of what loading a number takes
+
+    return (
         ArithmeticError,
         AttributeError,
         LookupError,
@@ -67,8 +73,7 @@ def decode(contents: Contents, where: str) -> Any:
         ValueError,
         struct.error,
         pa.ArrowException,
-    ) as error:
-        raise ObjectRefused(where, f"holds {error}") from error
+    )
 
 
 def serialize(obj: object) -> bytes:
