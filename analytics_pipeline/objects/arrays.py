@@ -109,5 +109,5 @@ def array_of(memory: Memory) -> npt.NDArray[Any]:
         raise ValueError(f"an array of the shape {shape} in {len(memory) - begin:,} bytes")
     order: Literal["C", "F"] = "F" if fortran is True else "C"
     if begin == len(memory):
-        return np.empty(shape, dtype, order)
+        return np.ndarray(shape, dtype, buffer=np.empty(_ALIGNMENT, np.uint8), order=order)  # np.empty widens S0 to S1
     return np.ndarray(shape, dtype, buffer=memory.data, offset=begin, order=order)

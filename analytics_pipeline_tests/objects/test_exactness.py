@@ -139,6 +139,15 @@ def frequencies(index: pd.Index[Any]) -> list[Any]:
     return [type(getattr(index, "freq", None)), getattr(index, "freq", None)]
 
 
+@pytest.mark.parametrize("dtype", ["S0", "U0", "V0", [("a", "S0")]])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 3)])
+def test_items_without_bytes_come_back_and_take_no_memory(dtype: Any, shape: tuple[int, ...]) -> None:
+    array: np.ndarray[Any, Any] = np.ndarray(shape, dtype)
+    back = deserialize(serialize(array))
+    assert same(back, array)
+    assert back.nbytes == 0
+
+
 def test_common_frequencies_are_kept_and_not_refused() -> None:
     for frequency in ("D", "h", "W-WED", "MS", "B", "QS-FEB"):
         series = pd.Series(range(3), index=pd.date_range("2020", periods=3, freq=frequency))
