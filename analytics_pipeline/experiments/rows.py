@@ -217,7 +217,7 @@ def jsonable(value: object) -> Any:
     """What stands in JSON for a value that it does not know."""
     plain = _plain(value)
     if plain is not value:
-        return plain
+        return str(plain) if type(plain) is type(value) else plain  # NumPy gives a longdouble for a longdouble
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
     if isinstance(value, date | time_of_day):

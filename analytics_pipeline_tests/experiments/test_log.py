@@ -224,6 +224,14 @@ def test_no_object_is_stored_with_a_run_that_is_refused(
     assert not (tmp_path / "home").exists()
 
 
+def test_a_number_that_python_does_not_have_is_its_text(root: Path) -> None:
+    third = np.longdouble(1) / 3
+    log_run("r", {"k": third}, fields={"k": [third]}, root=root)
+    ((fields, k),) = rows(root / "analytics.duckdb", "SELECT fields, configs.k FROM runs JOIN configs USING (run_id)")
+
+    assert np.longdouble(k) == np.longdouble(json.loads(fields)["k"][0]) == third
+
+
 def test_datasets_and_artifacts_count_as_logged_last(root: Path) -> None:
     log_dataset("d", "digits", 1797, "data/digits", root=root)
     log_dataset("d", "digits", 1800, "data/digits", root=root)
