@@ -1,7 +1,7 @@
 """A base in a folder. Nothing outside of it is ever touched: no link below it is followed, whenever it was put there.
 
-Belongs here: opening folders one by one without following links, temporary files, fsync, renames, locks.
-Does not: what is in a file (`container`), or which names may be (`names`).
+Belongs here: opening folders one by one without following links, fsync, renames, locks of folders. Does not: temporary
+files (`local_files`), what is in a file (`container`), or which names may be (`names`).
 """
 
 from __future__ import annotations
@@ -10,26 +10,29 @@ import errno
 import fcntl
 import io
 import os
-import shutil
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from analytics_pipeline.errors import ObjectNotFound, ObjectsBaseRefused, ObjectUnwritable, PrefixRefused
 from analytics_pipeline.objects.base import Durability, Entry
-from analytics_pipeline.objects.container import Bytes, Encoded, Source
+from analytics_pipeline.objects.container import Encoded, Source
+from analytics_pipeline.objects.local_files import (
+    AT_ONCE,
+    READ,
+    new_file,
+    remove_folder,
+    remove_if_dead,
+    write_pieces,
+)
 from analytics_pipeline.objects.names import new_object_name
 
 STAGING = ".staging"
 """Files on their way in and folders on their way out; no prefix begins with a dot."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BUFFER = 64 * 1024
-"""Objects up to this size are written and read by one call of the operating system."""
 
 
 class LocalBase:
@@ -71,10 +74,10 @@ class LocalBase:
             raise ObjectUnwritable(str(self), f"{error.strerror}") from error
 
     def _write(self, encoded: Encoded, name: str, folder: int, staging: int) -> None:
-        temporary, descriptor = _new_file(staging)
+        temporary, descriptor = new_file(staging)
         try:
             try:
-                _write_pieces(encoded, descriptor)
+                write_pieces(encoded, descriptor)
                 self._sync(descriptor)
                 os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
             finally:
@@ -92,7 +95,7 @@ class LocalBase:
         try:
             folder = self._opened_folder(prefix, create=False)
             try:
-                descriptor = os.open(name, _FILE, dir_fd=folder)
+                descriptor = os.open(name, READ, dir_fd=folder)
             finally:
                 os.close(folder)
         except FileNotFoundError:
@@ -103,7 +106,7 @@ class LocalBase:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 raise PrefixRefused(path, "is no file")
-            if facts.st_size <= _BUFFER:
+            if facts.st_size <= AT_ONCE:
                 yield io.BytesIO(os.read(descriptor, facts.st_size)), facts.st_size
             else:
                 yield io.FileIO(descriptor, "rb", closefd=False), facts.st_size
@@ -144,7 +147,7 @@ class LocalBase:
                 with self._folder(STAGING, create=True) as staging:
                     os.rename(name, gone, src_dir_fd=folder, dst_dir_fd=staging)
                     self._sync(folder)
-                    return _remove_folder(gone, staging)
+                    return remove_folder(gone, staging)
         except FileNotFoundError:
             return 0
 
@@ -165,9 +168,9 @@ class LocalBase:
             for name in os.listdir(staging):  # noqa: PTH208 - by descriptor
                 facts = os.stat(name, dir_fd=staging, follow_symlinks=False)
                 if stat.S_ISDIR(facts.st_mode):
-                    count += _remove_folder(name, staging)
+                    count += remove_folder(name, staging)
                 elif stat.S_ISREG(facts.st_mode):
-                    count += _remove_if_dead(name, staging)
+                    count += remove_if_dead(name, staging)
                 else:  # a link, which nobody follows here, or a pipe: no writer of this store makes any
                     os.unlink(name, dir_fd=staging)
                     count += 1
@@ -251,48 +254,6 @@ class LocalBase:
     def _sync(self, descriptor: int) -> None:
         if self._durable:
             os.fsync(descriptor)
-
-
-def _write_pieces(encoded: Encoded, descriptor: int) -> None:
-    pieces: Iterable[Bytes] = encoded.pieces()
-    if encoded.size <= _BUFFER:
-        pieces = [b"".join(pieces)]
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-
-
-def _new_file(staging: int) -> tuple[str, int]:
-    """A new file with a lock on it, which tells a living writer from a dead one."""
-    while True:
-        name = new_object_name()
-        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=staging)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return name, descriptor
-        os.close(descriptor)  # the sweeper took it between the two calls
-
-
-def _remove_if_dead(name: str, staging: int) -> int:
-    try:
-        descriptor = os.open(name, _FILE, dir_fd=staging)
-    except FileNotFoundError:
-        return 0
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=staging)
-    except (BlockingIOError, FileNotFoundError):
-        return 0
-    finally:
-        os.close(descriptor)
-    return 1
-
-
-def _remove_folder(name: str, parent: int) -> int:
-    count = sum(len(files) for _, _, files, _ in os.fwalk(name, dir_fd=parent, follow_symlinks=False))
-    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
-    return count
 
 
 def _modified(item: os.DirEntry[str]) -> datetime:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analytics_pipeline.objects import deserialize, serialize
@@ -25,6 +26,11 @@ CASES: dict[str, Any] = {
     "masked": pd.DataFrame({"i": pd.array([1, None], "Int64"), "b": pd.array([True, None], "boolean")}),
     "masked floats": pd.DataFrame({"f": pd.array([1.5, None], "Float32")}),
     "arrow": pd.DataFrame({"a": pd.array([1, None], "int64[pyarrow]")}),
+    "categories of a range": pd.Series(pd.Categorical.from_codes([0, 1, -1], pd.RangeIndex(2, name="r"))),
+    "categories of days": pd.Series(pd.Categorical(pd.date_range("2020", periods=2, freq="D"))),
+    "arrow lists": pd.Series(pd.array([[1], None], pd.ArrowDtype(pa.list_(pa.int64())))),
+    "arrow floats": pd.Series(pd.array(pa.array([1.5, None]), pd.ArrowDtype(pa.float64()))),
+    "offsets": pd.Series(pd.to_datetime(["2020-01-01T00:00:00+02:00"])),
     "ordered": pd.DataFrame({"a": pd.Categorical(["x", None, "y"], categories=["y", "x", "z"], ordered=True)}),
     "categories of numbers": pd.Series([2, 1, 2], dtype="category"),
     "categories of times": pd.Series(pd.to_datetime(["2020-01-01", "2021-01-01"], utc=True).astype("category")),
@@ -58,6 +64,8 @@ def test_a_pandas_object_comes_back_as_it_was(case: str) -> None:
         pd.testing.assert_frame_equal(back, given, check_exact=True, check_index_type=True, check_column_type=True)
         assert list(back.dtypes) == list(given.dtypes)
     assert type(back.index) is type(given.index)
+    if isinstance(given, pd.Series) and isinstance(given.dtype, pd.CategoricalDtype):
+        assert repr(back.cat.categories) == repr(given.cat.categories)
 
 
 def test_missing_values_stay_the_ones_they_were() -> None:
