@@ -51,12 +51,14 @@ def polars_frame(memory: Memory) -> pl.DataFrame:
     Raises:
         ValueError: see `table_of`.
     """
+    table = table_of(memory)
     try:
-        found = pl.from_arrow(table_of(memory))
+        found = pl.from_arrow(table.rename_columns([str(at) for at in range(table.num_columns)]))
     except pl.exceptions.PanicException as error:  # no Exception: it would end the program
         raise ValueError(f"a frame that Polars cannot read: {error}") from None
     if not isinstance(found, pl.DataFrame):
         raise TypeError("no frame")
+    found.columns = table.column_names  # which Polars itself would replace where one is empty
     return found
 
 

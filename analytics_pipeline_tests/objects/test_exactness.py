@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -93,6 +94,44 @@ def test_what_would_not_come_back_is_refused_with_its_path(case: str, root: Path
     assert not root.exists()
 
 
+ODD: list[object] = [
+    np.str_("a\0"),
+    np.bytes_(b"\0"),
+    np.float16("nan"),
+    np.longdouble(1) / 3,
+    np.datetime64("NaT"),
+    np.array([3], "m8[25s]")[0],
+    np.void(b"\0a"),
+    datetime.max.replace(tzinfo=UTC),
+    timedelta.min,
+    time(1, fold=1),
+    datetime(2020, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+    datetime(2020, 1, 1, tzinfo=timezone(timedelta(0), "Z")),
+    Decimal("sNaN123"),
+    Decimal("-0E+5"),
+    complex("nan+infj"),
+    10**400,
+    {"$": {"$": 1}},
+    {1: [1], "1": [2], None: 3, (1, (2,)): {frozenset([1])}},
+    b"",
+    bytearray(b"x" * 3000),
+    pl.DataFrame(),
+    pa.table({}),
+    pd.DataFrame({1: [1], "1": [2]}),
+    pd.DataFrame({"a": [1]}, index=pd.Index([1], name=("x", date(2020, 1, 1)))),
+    pd.Series([1], name=float("nan")),
+]
+
+
+@pytest.mark.parametrize("value", ODD, ids=lambda value: f"{type(value).__name__} {str(value)[:20]!r}")
+def test_odd_values_come_back_with_their_type(value: object) -> None:
+    (back,) = deserialize(serialize([value]))
+    assert type(back) is type(value)
+    assert repr(back) == repr(value)
+    if isinstance(value, datetime | time):
+        assert back.fold == value.fold
+
+
 def back_or_refused(value: object) -> Any:
     """The value as it comes back, or None where it was refused."""
     try:
@@ -168,6 +207,22 @@ def test_levels_come_back_with_those_that_no_row_has() -> None:
 def test_halves_of_utf_16_pairs_stay_what_they_were(value: dict[str, Any]) -> None:
     """Python's text may hold them, and JSON's escapes would join two of them to one character."""
     assert same(deserialize(serialize(value)), value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pl.Series([1, 2]),
+        pl.Series("", ["a"]),
+        pl.DataFrame({"a": [1], "": [2]}),
+        pl.DataFrame({"": [1], "column_0": [2]}),
+    ],
+    ids=repr,
+)
+def test_what_has_no_name_in_polars_gets_none(value: pl.Series | pl.DataFrame) -> None:
+    back = deserialize(serialize(value))
+    assert same(back, value)
+    assert repr(back) == repr(value)
 
 
 def test_categories_stay_where_no_row_is_left() -> None:
