@@ -124,7 +124,7 @@ ODD: list[object] = [
 
 
 @pytest.mark.parametrize("value", ODD, ids=lambda value: f"{type(value).__name__} {str(value)[:20]!r}")
-def test_odd_values_come_back_with_their_type(value: object) -> None:
+def test_odd_values_come_back_with_their_type(value: Any) -> None:
     (back,) = deserialize(serialize([value]))
     assert type(back) is type(value)
     assert repr(back) == repr(value)
