@@ -55,6 +55,7 @@ def test_a_range_replaces_every_partition_with_one_event_each(workplace: Workpla
     assert workplace.version() == 1, "one commit"
 
 
+@pytest.mark.slow
 def test_single_partitions_and_halves_can_be_replaced_once_both_are_there(workplace: Workplace) -> None:
     assert_done(workplace.materialize(EVERYTHING, "--partition", str(today())))
     assert workplace.events() == [
@@ -95,9 +96,8 @@ def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time
     assert workplace.version() == version
 
 
-@pytest.mark.parametrize(
-    "dataset", ["human_signals", *(pytest.param(dataset, marks=pytest.mark.slow) for dataset in ("monitoring", "eval"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("dataset", DATASETS)
 def test_each_dataset_has_a_refresh_job_of_its_own(workplace: Workplace, dataset: str) -> None:
     assert_done(workplace.execute(f"{dataset}_refresh_job"))
 
@@ -161,6 +161,7 @@ def test_the_definitions_validate_without_repeating_a_secret(workplace: Workplac
     assert PASSWORD not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_dataset_without_a_source_costs_one_line(workplace: Workplace) -> None:
     del workplace.environment["EVAL_DB_URL"]
 

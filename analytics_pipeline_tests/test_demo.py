@@ -70,6 +70,7 @@ def test_it_fills_the_store_from_the_sample_and_changes_nothing_the_second_time(
     assert "Warning" not in again.stdout
 
 
+@pytest.mark.slow
 def test_it_uses_the_users_databases_where_they_are_set_and_says_so(workplace: Workplace) -> None:
     done = workplace.python("-m", "analytics_pipeline.demo")
 
@@ -79,13 +80,8 @@ def test_it_uses_the_users_databases_where_they_are_set_and_says_so(workplace: W
     assert not (workplace.home / "sample").exists()
 
 
-@pytest.mark.parametrize(
-    "variable",
-    [
-        SOURCE_URL_VARIABLES[0],
-        *(pytest.param(variable, marks=pytest.mark.slow) for variable in SOURCE_URL_VARIABLES[1:]),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", SOURCE_URL_VARIABLES)
 def test_with_one_source_it_shows_that_one(workplace: Workplace, variable: str) -> None:
     others = [other for other in SOURCE_URL_VARIABLES if other != variable]
     for other in others:

@@ -54,7 +54,7 @@ def check(case: schemathesis.Case[Any], url: str) -> None:
 
 
 @documented.parametrize()
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 def test_every_route_keeps_to_the_document(case: schemathesis.Case[Any], url: str) -> None:
     check(case, url)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ from analytics_pipeline.capabilities.documents.folder import SETTLE_SECONDS, Fol
 from analytics_pipeline.capabilities.documents.intake import Batch, Intake
 from analytics_pipeline.capabilities.documents.reading import Refusal, read_run
 from analytics_pipeline_tests.capabilities.outputs import MOMENT, RUNS
+from analytics_pipeline_tests.memory import peak
 
 CONTEXT = multiprocessing.get_context("forkserver")
 """Of the processes that take documents up and are killed."""
@@ -165,7 +165,7 @@ def read_measured(content: bytes) -> tuple[int, float]:
     """How many problems reading a document tells, and the most memory that it took, in MB."""
     found = read_run(content)
     assert isinstance(found, Refusal)
-    return len(found.problems), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return len(found.problems), peak() / 1e6
 
 
 def query(store: Path, sql: str) -> list[tuple[Any, ...]]:

@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -180,16 +181,16 @@ def test_no_depth_ends_the_reading_of_other_documents(depth: int) -> None:
     assert refused(text().replace(b'"ada"', b"[" * depth + b"]" * depth)).is_final
 
 
-WRONG: dict[str, bytes] = {
-    "a list": with_outputs("dataeval_bias", uncovered=[""] * 1_000_000),
-    "a mapping": with_outputs("dataeval_bias", balance={f"{number}": "" for number in range(90_000)}),
-    "mappings in a mapping": with_outputs(
+WRONG: dict[str, Callable[[], bytes]] = {
+    "a list": lambda: with_outputs("dataeval_bias", uncovered=[""] * 1_000_000),
+    "a mapping": lambda: with_outputs("dataeval_bias", balance={f"{number}": "" for number in range(90_000)}),
+    "mappings in a mapping": lambda: with_outputs(
         "maite_evaluation",
         metrics={f"{metric}": {"overall": {f"{key}": "" for key in range(1000)}} for metric in range(300)},
     ),
-    "fields that nobody knows": text(provenance={f"x{number}": "" for number in range(90_000)}),
-    "more fields than any object has": text(**{f"x{number}": "" for number in range(500_000)}),
-    "a key very often": b"{" + b'"a":1,' * 1_000_000 + b'"a":1}',
+    "fields that nobody knows": lambda: text(provenance={f"x{number}": "" for number in range(90_000)}),
+    "more fields than any object has": lambda: text(**{f"x{number}": "" for number in range(500_000)}),
+    "a key very often": lambda: b"{" + b'"a":1,' * 1_000_000 + b'"a":1}',
 }
 
 
@@ -197,7 +198,7 @@ WRONG: dict[str, bytes] = {
 def test_a_document_that_is_wrong_all_over_is_refused_in_little_memory(what: str) -> None:
     """A million errors of pydantic took 1.3 GB; the kernel would end the intake, and each one after it."""
     with CONTEXT.Pool(1) as pool:
-        problems, megabytes = pool.apply(dropped.read_measured, (WRONG[what],))
+        problems, megabytes = pool.apply(dropped.read_measured, (WRONG[what](),))
 
     assert 1 <= problems <= 100
     assert megabytes < 700

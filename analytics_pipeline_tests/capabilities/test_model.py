@@ -9,13 +9,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend, Record
 from analytics_pipeline.store import Store, create_store
 from analytics_pipeline_tests.capabilities.scenario import ExampleRecord, Run, WiderRecord
+from analytics_pipeline_tests.thinning import thinned
 
 UIDS = st.sampled_from([f"run-{number}" for number in range(8)])
 WHO = st.sampled_from([0, 1])
@@ -141,10 +143,15 @@ class StoreOfRuns(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-StoreOfRuns.TestCase.settings = settings(
-    max_examples=12,
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-TestStoreOfRuns = StoreOfRuns.TestCase
+@pytest.mark.parametrize("examples", thinned([8, 60], 2))
+def test_a_store_holds_each_run_once_whatever_happens_to_its_files(examples: int) -> None:
+    """Short histories in each build, long ones in the slow suite."""
+    run_state_machine_as_test(
+        StoreOfRuns,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=10,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

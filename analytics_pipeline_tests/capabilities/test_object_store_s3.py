@@ -88,7 +88,7 @@ def test_a_bucket_that_is_not_there_is_an_error_and_no_empty_store_to_write_to(c
         build_store(elsewhere).write([run("a")])
 
 
-@pytest.mark.parametrize(("runs", "writers", "kills"), [(12, 3, 5), pytest.param(96, 8, 25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("runs", "writers", "kills"), [(8, 2, 3), pytest.param(96, 8, 25, marks=pytest.mark.slow)])
 def test_killed_writers_of_the_same_runs_leave_each_of_them_once(
     config: Config, runs: int, writers: int, kills: int
 ) -> None:

@@ -17,6 +17,7 @@ from analytics_pipeline.sync.status import State, read_status
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.components.scenario import DAYS, ORDERS, materialize, partitions, spec
 from analytics_pipeline_tests.sync.test_fingerprint_kinds import publish_another_checksum
+from analytics_pipeline_tests.thinning import thinned
 
 JOBS = ["orders_refresh_job", "orders_rebuild_job", "orders_audit_job", "refresh_all_job", "audit_job"]
 PAIR = ["orders_dataset", "orders_results"]
@@ -37,7 +38,7 @@ def messages(instance: dg.DagsterInstance, run_id: str) -> list[str]:
     return [entry.user_message for entry in instance.all_logs(run_id)]
 
 
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", thinned(JOBS, 3))
 def test_the_status_names_the_run(orders_url: str, store: Store, instance: dg.DagsterInstance, job: str) -> None:
     """Otherwise nobody finds the log of what is going on."""
     result = run(everything(), instance, job)

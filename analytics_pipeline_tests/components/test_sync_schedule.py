@@ -15,6 +15,7 @@ from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.store import Store
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.components.scenario import run_in, spec
+from analytics_pipeline_tests.thinning import thinned
 
 INTERVALS = [7, 15, 90, 100, 1440, 2000]
 MINUTE = timedelta(minutes=1)
@@ -60,7 +61,7 @@ def multiples(minutes: int, begin: datetime, end: datetime) -> list[datetime]:
     return [EPOCH + number * minutes * MINUTE for number in range(first, last)]
 
 
-@pytest.mark.parametrize("minutes", INTERVALS)
+@pytest.mark.parametrize("minutes", thinned(INTERVALS, 3))
 def test_any_whole_number_of_minutes_is_kept_exactly_for_a_week_with_a_change_of_clocks(
     home: Path, lasting: dg.DagsterInstance, minutes: int
 ) -> None:
@@ -170,7 +171,7 @@ def test_a_tick_skips_while_a_run_waits(home: Path, lasting: dg.DagsterInstance,
     )
 
 
-@pytest.mark.parametrize("status", ["STARTED", "FAILURE", "SUCCESS", "CANCELED"])
+@pytest.mark.parametrize("status", thinned(["STARTED", "FAILURE", "SUCCESS", "CANCELED"], 2))
 def test_a_tick_does_not_skip_because_of_a_run_that_began(home: Path, lasting: dg.DagsterInstance, status: str) -> None:
     """Its snapshot may be older than a change; the pool keeps the two apart."""
     schedule = schedule_of(15)

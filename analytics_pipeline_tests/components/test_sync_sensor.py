@@ -19,6 +19,7 @@ from analytics_pipeline.store import Store
 from analytics_pipeline.sync.status import State, read_status, write_status
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.components.scenario import REVIEWS, run_in, spec
+from analytics_pipeline_tests.thinning import thinned
 
 JOB = "orders_refresh_job"
 NUMBERED = f"SELECT *, row_number() OVER (PARTITION BY dataset_id ORDER BY review_id) AS number FROM ({REVIEWS}) AS r"
@@ -148,7 +149,7 @@ def test_a_watched_source_that_fails_is_asked_with_pauses_and_one_that_moves_on_
     assert not asks(look(watched, lasting, just_asked))
 
 
-@pytest.mark.parametrize("requests", [1, 7])
+@pytest.mark.parametrize("requests", thinned([1, 7], 2))
 def test_without_a_gate_a_run_that_succeeds_is_followed_by_a_pause(
     orders_url: str, store: Store, lasting: dg.DagsterInstance, requests: int
 ) -> None:
@@ -164,7 +165,7 @@ def test_without_a_gate_a_run_that_succeeds_is_followed_by_a_pause(
     assert Memory.of(result.cursor).requests == requests, "the next pause is longer"
 
 
-@pytest.mark.parametrize(("requests", "minutes"), [(1, 1), (3, 4), (7, 60)])
+@pytest.mark.parametrize(("requests", "minutes"), thinned([(1, 1), (3, 4), (7, 60)], 2))
 def test_without_a_gate_watching_goes_on_after_the_pause(
     orders_url: str, store: Store, lasting: dg.DagsterInstance, requests: int, minutes: int
 ) -> None:

@@ -6,12 +6,14 @@ import math
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from analytics_pipeline.experiments import leaderboard, log_metrics, log_run, metric_trend
 from analytics_pipeline.experiments.tables import tables_at
+from analytics_pipeline_tests.thinning import thinned
 
 RUNS = st.sampled_from(["a", "b", "run c"])
 VALUES = st.one_of(st.integers(-3, 3), st.floats(-1, 1), st.just(math.nan))
@@ -78,7 +80,15 @@ class Logged(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
-TestLogged = Logged.TestCase
-TestLogged.settings = settings(
-    max_examples=12, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
-)
+@pytest.mark.parametrize("examples", thinned([5, 40], 2))
+def test_views_show_what_was_logged_last(examples: int) -> None:
+    """Short histories in each build, long ones in the slow suite."""
+    run_state_machine_as_test(
+        Logged,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=12,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -189,6 +189,7 @@ def test_maintenance_runs_every_night_without_a_click() -> None:
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
+@pytest.mark.slow
 def test_there_is_a_command(workplace: Workplace) -> None:
     assert workplace.execute("eval_refresh_job").returncode == 0
 

@@ -6,11 +6,10 @@ import subprocess
 import sys
 import textwrap
 
-_FRAME = """
-import resource
+from analytics_pipeline_tests.workplace import REPOSITORY
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+_FRAME = """
+from analytics_pipeline_tests.memory import peak
 
 before = peak()
 
@@ -24,5 +23,7 @@ def baseline():
 def peak_of(code: str) -> int:
     """The bytes by which its peak rises above what it had when it called `baseline()`."""
     script = f"{_FRAME}{textwrap.dedent(code)}\nprint(peak() - before)"
-    found = subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.PIPE, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", script], check=True, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    )
     return int(found.stdout)

@@ -16,6 +16,7 @@ from analytics_pipeline.sync.status import SILENCE, DatasetStatus, State, SyncTy
 from analytics_pipeline_tests.sync.postgres_reading import execute
 from analytics_pipeline_tests.sync.processes import Verb, refresh_for, start, work_until
 from analytics_pipeline_tests.sync.scenario import NOW, asked_of, fill, job_of, leavings, published, sessions, spec_of
+from analytics_pipeline_tests.thinning import thinned
 
 STEPS: Mapping[str, str] = {
     "the dataset's lock is held": "call sync.status.syncing",
@@ -118,9 +119,7 @@ def heals(store: Store, url: str) -> None:
         pass  # of the dead process; its server notices
 
 
-@pytest.mark.parametrize(
-    "step", [pytest.param(step, marks=[pytest.mark.slow] * (number % 2)) for number, step in enumerate(STEPS)]
-)
+@pytest.mark.parametrize("step", thinned(STEPS, 4))
 def test_a_refresh_killed_at_any_step_is_healed_by_the_next(
     postgres_url: str, store: Store, tmp_path: Path, step: str
 ) -> None:
@@ -142,7 +141,7 @@ def test_a_refresh_killed_at_any_step_is_healed_by_the_next(
     assert read_status(store, spec_of()).sync_type is SyncType.INCREMENTAL
 
 
-@pytest.mark.parametrize("step", STEPS_OF_REBUILD)
+@pytest.mark.parametrize("step", thinned(STEPS_OF_REBUILD, 2))
 def test_a_rebuild_killed_at_any_step_is_healed_by_a_refresh(
     postgres_url: str, store: Store, tmp_path: Path, step: str
 ) -> None:

@@ -31,7 +31,7 @@ def run(url: str, folder: Path, examples: int, steps: int, phases: Sequence[Phas
 
 def test_after_a_refresh_the_store_equals_the_source(postgres_url: str, tmp_path: Path) -> None:
     """Otherwise some history of inserts, late rows, moves and deletes leaves rows missing, stale or doubled."""
-    run(postgres_url, tmp_path, examples=10, steps=8, phases=[Phase.generate])  # shrinking takes minutes
+    run(postgres_url, tmp_path, examples=8, steps=8, phases=[Phase.generate])  # shrinking takes minutes
 
 
 @pytest.mark.slow

@@ -78,6 +78,7 @@ def test_no_failure_prints_the_password(postgres_url: str, store: Store, failure
     )
 
 
+@pytest.mark.slow
 def test_a_frozen_source_does_not_print_the_password(postgres_url: str, store: Store) -> None:
     """As above, for the failure that no driver reports."""
     prepare(postgres_url)

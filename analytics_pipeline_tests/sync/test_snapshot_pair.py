@@ -22,7 +22,7 @@ WHERE (SELECT count(*) FROM demo_results AS r WHERE r.dataset_id = d.dataset_id)
 """
 
 
-@pytest.mark.parametrize("syncs", [7, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("syncs", [5, pytest.param(25, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", ["daily", "unpartitioned", "parallel"])
 def test_A9_a_result_is_never_published_without_its_record(  # noqa: N802 - a finding's id
     postgres_url: str, store: Store, shape: str, syncs: int
