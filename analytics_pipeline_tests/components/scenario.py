@@ -15,7 +15,13 @@ from analytics_pipeline.sync.spec import SplitSyncSpec
 URL = "ORDERS_DB_URL"
 TODAY = datetime.now(UTC).date()
 DAYS = [TODAY - timedelta(days) for days in (3, 2, 1, 0)]
-"""Each has one order with two reviews; the partitions begin on the first."""
+"""Each has one order with two reviews; the partitions begin on the first. The last was today when the tests began."""
+
+
+def keys() -> list[str]:
+    """All partitions that there are now: one more than `DAYS` once midnight has passed."""
+    return [str(DAYS[0] + timedelta(number)) for number in range((datetime.now(UTC).date() - DAYS[0]).days + 1)]
+
 
 TABLES = """
 CREATE TABLE orders (id int PRIMARY KEY, placed_at timestamptz, city text, amount numeric(10, 2));

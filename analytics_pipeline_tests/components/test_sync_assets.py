@@ -9,12 +9,11 @@ import pytest
 
 from analytics_pipeline.store import Store
 from analytics_pipeline_tests.components import scenario
-from analytics_pipeline_tests.components.scenario import DAYS, TODAY, events, materialize, partitions, spec
+from analytics_pipeline_tests.components.scenario import TODAY, events, keys, materialize, partitions, spec
 from analytics_pipeline_tests.thinning import thinned
 
 PAIR = ["orders_dataset", "orders_results"]
 EVERYTHING = [*PAIR, "orders_data"]
-KEYS = [str(day) for day in DAYS]
 
 
 @pytest.fixture
@@ -45,17 +44,17 @@ def text(event: dg.AssetMaterialization, name: str) -> object:
 def test_a_range_run_gives_one_event_a_partition_and_asset(
     code: dg.Definitions, instance: dg.DagsterInstance, store: Store
 ) -> None:
-    assert materialize(code, instance, EVERYTHING, partition=KEYS[0], until=KEYS[-1]).success
+    assert materialize(code, instance, EVERYTHING, partition=keys()[0], until=keys()[-1]).success
 
-    assert partitions(instance, "orders_dataset") == KEYS
-    assert partitions(instance, "orders_results") == KEYS
+    assert partitions(instance, "orders_dataset") == keys()
+    assert partitions(instance, "orders_results") == keys()
     assert partitions(instance, "orders_data") == [None]
     assert rows(store, "orders_data") == 8
     assert store.manifest().version == 1
 
 
 def test_every_event_says_how_much_how_long_and_how(code: dg.Definitions, instance: dg.DagsterInstance) -> None:
-    materialize(code, instance, EVERYTHING, partition=KEYS[1], until=KEYS[2])
+    materialize(code, instance, EVERYTHING, partition=keys()[1], until=keys()[2])
 
     event = events(instance, "orders_results")[0]
     assert text(event, "dagster/row_count") == 4
@@ -82,13 +81,13 @@ def test_every_event_says_how_much_how_long_and_how(code: dg.Definitions, instan
 def test_half_of_the_pair_alone_replaces_that_half(
     code: dg.Definitions, instance: dg.DagsterInstance, store: Store, orders_url: str
 ) -> None:
-    materialize(code, instance, PAIR, partition=KEYS[0], until=KEYS[-1])
+    materialize(code, instance, PAIR, partition=keys()[0], until=keys()[-1])
     scenario.change_source(orders_url, "UPDATE orders SET city = 'Rome'; UPDATE reviews SET metric_score = 0.5")
 
-    assert materialize(code, instance, ["orders_results"], partition=KEYS[1]).success
+    assert materialize(code, instance, ["orders_results"], partition=keys()[1]).success
 
-    assert partitions(instance, "orders_dataset") == KEYS
-    assert partitions(instance, "orders_results") == [*KEYS, KEYS[1]]
+    assert partitions(instance, "orders_dataset") == keys()
+    assert partitions(instance, "orders_results") == [*keys(), keys()[1]]
     assert store.query("SELECT DISTINCT city FROM orders_dataset").to_series().to_list() == ["Oslo"]
     assert store.query("SELECT count(*) FROM orders_results WHERE metric_score = 0.5").item() == 2
 
@@ -100,11 +99,11 @@ def test_partitions_that_the_limit_of_rows_leaves_out_can_be_materialised(
     code = scenario.definitions(spec(max_sync_rows=4))
     assert refresh(code, instance).success
 
-    assert materialize(code, instance, PAIR, partition=KEYS[0]).success
-    assert materialize(code, instance, PAIR, partition=KEYS[1], until=KEYS[2]).success
+    assert materialize(code, instance, PAIR, partition=keys()[0]).success
+    assert materialize(code, instance, PAIR, partition=keys()[1], until=keys()[2]).success
 
     left_out, kept = events(instance, "orders_results")[-2:]
-    assert (left_out.partition, kept.partition) == (KEYS[1], KEYS[2])
+    assert (left_out.partition, kept.partition) == (keys()[1], keys()[2])
     assert "dagster/partition_row_count" not in left_out.metadata
     assert text(kept, "dagster/partition_row_count") == 2
     assert rows(store, "orders_results") == 4
@@ -113,7 +112,7 @@ def test_partitions_that_the_limit_of_rows_leaves_out_can_be_materialised(
 def test_the_unpartitioned_view_runs_along_in_a_partition_run(
     code: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
-    assert materialize(code, instance, EVERYTHING, partition=KEYS[-1]).success
+    assert materialize(code, instance, EVERYTHING, partition=keys()[-1]).success
 
     assert partitions(instance, "orders_data") == [None]
 
@@ -122,15 +121,15 @@ def test_a_refresh_gives_one_event_for_each_replaced_partition_and_no_more(
     code: dg.Definitions, instance: dg.DagsterInstance, orders_url: str
 ) -> None:
     assert refresh(code, instance).success
-    assert partitions(instance, "orders_dataset") == KEYS
-    assert partitions(instance, "orders_results") == KEYS
+    assert partitions(instance, "orders_dataset") == keys()
+    assert partitions(instance, "orders_results") == keys()
     assert partitions(instance, "orders_data") == [None]
     scenario.change_source(orders_url, "UPDATE reviews SET metric_score = 0.25 WHERE order_id IN (1, 3)")
 
     assert refresh(code, instance).success
 
-    assert partitions(instance, "orders_dataset") == KEYS
-    assert partitions(instance, "orders_results") == [*KEYS, KEYS[0], KEYS[2]]
+    assert partitions(instance, "orders_dataset") == keys()
+    assert partitions(instance, "orders_results") == [*keys(), keys()[0], keys()[2]]
     assert text(events(instance, "orders_results")[-1], "dagster/partition_row_count") == 2
     assert partitions(instance, "orders_data") == [None, None]
 
@@ -155,7 +154,7 @@ def test_rows_outside_every_partition_are_mirrored_and_marked_nowhere(
 
     assert refresh(code, instance).success
 
-    assert partitions(instance, "orders_results") == KEYS
+    assert partitions(instance, "orders_results") == keys()
     assert partitions(instance, "orders_data") == [None, None]
     assert rows(store, "orders_results") == 9
 
@@ -223,10 +222,10 @@ def test_a_failed_sync_leaves_no_event_and_the_store_as_it_was(
     refresh(code, instance)
     scenario.change_source(orders_url, "DROP TABLE reviews")
 
-    result = materialize(code, instance, EVERYTHING, partition=KEYS[0], until=KEYS[-1])
+    result = materialize(code, instance, EVERYTHING, partition=keys()[0], until=keys()[-1])
 
     assert 'relation "reviews" does not exist' in failure(result)
-    assert partitions(instance, "orders_dataset") == KEYS
+    assert partitions(instance, "orders_dataset") == keys()
     assert store.manifest().version == 1
 
 
@@ -243,7 +242,7 @@ def test_an_incompatible_type_stops_a_refresh_and_is_adopted_by_a_rebuild(
     rebuild = code.resolve_job_def("orders_rebuild_job")
     assert rebuild.execute_in_process(instance=instance, raise_on_error=False).success
     assert store.query("SELECT DISTINCT city FROM orders_dataset").rows() == [(7,)]
-    assert partitions(instance, "orders_dataset") == [*KEYS, *KEYS]
+    assert partitions(instance, "orders_dataset") == [*keys(), *keys()]
 
 
 def test_no_definition_holds_the_connection_string(
