@@ -26,7 +26,17 @@ ENDLESS = "SELECT count(*) FROM range(1000000) a, range(1000000) b, range(100000
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     """Three facts on two days, and a join view."""
-    store = create_store(tmp_path / "store")
+    yield from published(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """As above, for tests that change nothing."""
+    yield from published(tmp_path_factory.mktemp("shared"))
+
+
+def published(folder: Path) -> Iterator[Store]:
+    store = create_store(folder / "store")
     rows = {"d0": facts(1, 2, label="Grüße, 世界 'quoted'"), "d1": facts(3)}
     publish(store, {"facts": rows, "notes": rows}, views=[JoinView("joined", "facts", "notes", "id", "note", "inner")])
     yield store
@@ -162,7 +172,7 @@ READS = [
 
 @pytest.mark.parametrize("attack", WRITES + READS)
 def test_query_that_is_more_than_a_select_over_the_store_is_refused(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+    shared: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
     """People and services pass on queries they did not write: one must not reach a file, a setting or the network."""
     outside = tmp_path / "outside"
@@ -171,29 +181,29 @@ def test_query_that_is_more_than_a_select_over_the_store_is_refused(
     (outside / "secret.csv").write_text("secret\n1\n")
     monkeypatch.chdir(outside)
     a_frame_of_the_caller = pl.DataFrame({"secret": [1]})
-    store.query("SELECT 1")
-    before = tree(tmp_path)
-    file = next((store.layout.tables / "facts").glob("*.parquet"))
+    shared.query("SELECT 1")
+    before = tree(tmp_path), tree(shared.root)
+    file = next((shared.layout.tables / "facts").glob("*.parquet"))
     with pytest.raises((QueryRefused, QueryFailed)):
-        store.query(
-            attack.replace("{store}", str(store.root)).replace("{outside}", str(outside)).replace("{file}", str(file))
+        shared.query(
+            attack.replace("{store}", str(shared.root)).replace("{outside}", str(outside)).replace("{file}", str(file))
         )
-    assert tree(tmp_path) == before
+    assert (tree(tmp_path), tree(shared.root)) == before
     assert not a_frame_of_the_caller.is_empty()
 
 
 @pytest.mark.parametrize(
     "attack", [sql for sql in WRITES + READS if "{outside}" in sql or "/etc" in sql or "'{" in sql]
 )
-def test_session_alone_reaches_no_foreign_file(store: Store, tmp_path: Path, attack: str) -> None:
+def test_session_alone_reaches_no_foreign_file(shared: Store, tmp_path: Path, attack: str) -> None:
     """The second fence: what a new DuckDB syntax may hide from the syntax check still meets a sealed session."""
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret.json").write_text('{"secret": 1}')
-    before = tree(tmp_path)
-    session = SqlSession(store.layout, store.manifest())
-    own = next((store.layout.tables / "facts").glob("*.parquet"))
-    sql = attack.replace("{store}", str(store.root)).replace("{outside}", str(outside)).replace("{file}", str(own))
+    before = tree(tmp_path), tree(shared.root)
+    session = SqlSession(shared.layout, shared.manifest())
+    own = next((shared.layout.tables / "facts").glob("*.parquet"))
+    sql = attack.replace("{store}", str(shared.root)).replace("{outside}", str(outside)).replace("{file}", str(own))
     try:
         answer = str(session._sql._connection.execute(sql).fetchall())
     except Exception as error:  # noqa: BLE001 — any refusal will do
@@ -201,7 +211,7 @@ def test_session_alone_reaches_no_foreign_file(store: Store, tmp_path: Path, att
     session.close()
     assert "root:" not in answer
     assert "secret" not in answer.replace("secret.json", "").replace("secret.csv", "")
-    assert tree(tmp_path) == before
+    assert (tree(tmp_path), tree(shared.root)) == before
 
 
 @pytest.mark.parametrize(
