@@ -60,6 +60,7 @@ from analytics_pipeline.errors.experiments import (
 from analytics_pipeline.errors.human_signals import CaseColumnsMissing
 from analytics_pipeline.errors.jobs import JobBackendMissing, JobBackendUnknown, JobError, JobFailed, JobRefused
 from analytics_pipeline.errors.objects import (
+    ExperimentCopied,
     ExperimentExists,
     ExperimentNotFound,
     NotOfAnAsset,
@@ -69,6 +70,8 @@ from analytics_pipeline.errors.objects import (
     ObjectRefused,
     ObjectsBaseRefused,
     ObjectsError,
+    ObjectsUnreachable,
+    ObjectTooDeep,
     ObjectTooLarge,
     ObjectTypeUnexpected,
     ObjectUnsupported,
@@ -189,6 +192,7 @@ __all__ = [
     "DatasetUnknown",
     "DocumentsStuck",
     "DuplicateKeys",
+    "ExperimentCopied",
     "ExperimentError",
     "ExperimentExists",
     "ExperimentNotFound",
@@ -223,6 +227,7 @@ __all__ = [
     "ObjectNotFound",
     "ObjectRefused",
     "ObjectStoreFailed",
+    "ObjectTooDeep",
     "ObjectTooLarge",
     "ObjectTypeUnexpected",
     "ObjectUnsupported",
@@ -230,6 +235,7 @@ __all__ = [
     "ObjectUrlRefused",
     "ObjectsBaseRefused",
     "ObjectsError",
+    "ObjectsUnreachable",
     "OutputsRefused",
     "OverlappingPartitions",
     "PartitionRefused",

@@ -60,6 +60,17 @@ class ObjectRefused(ObjectsError, ValueError):
         )
 
 
+class ObjectTooDeep(ObjectRefused):
+    """A stored object is nested deeper than the interpreter can follow from where it is loaded."""
+
+    def __init__(self, where: str, limit: int) -> None:
+        ObjectsError.__init__(
+            self,
+            f"{where} is nested deeper than Python's recursion limit ({limit:,}) allows at this call. Nothing of it "
+            f"was loaded. Load it from a function that is called less deep, or raise sys.setrecursionlimit.",
+        )
+
+
 class ObjectNotFound(ObjectsError, FileNotFoundError):
     """There is no such object."""
 
@@ -72,6 +83,16 @@ class ObjectUnwritable(ObjectsError, OSError):
 
     def __init__(self, base: str, detail: str) -> None:
         super().__init__(f"{base} took no object: {detail}. What was there is unchanged.")
+
+
+class ObjectsUnreachable(ObjectsError, OSError):
+    """An object store does not answer, or lets nobody in."""
+
+    def __init__(self, base: str, detail: str) -> None:
+        super().__init__(
+            f"{base} cannot be reached: {detail}. Set the endpoint, and the credentials in storage_options or the "
+            f"environment; then do the same again: what was under way is whole, or as it was."
+        )
 
 
 class ObjectTypeUnexpected(ObjectsError, TypeError):
@@ -120,6 +141,17 @@ class ExperimentNotFound(ObjectsError, LookupError):
 
     def __init__(self, experiment: str, base: str) -> None:
         super().__init__(f"Experiment {experiment} is not stored in {base}. Call persist() first, or look elsewhere.")
+
+
+class ExperimentCopied(ObjectsError, ValueError):
+    """The index of an experiment names an object that is not the experiment's own."""
+
+    def __init__(self, experiment: str, url: str) -> None:
+        super().__init__(
+            f"The index of experiment {experiment} names {url!r}, which is not below {experiment}: its folder is a "
+            f"copy of another experiment's. Nothing was loaded or removed. Load the original, and persist its runs in "
+            f"a new experiment; delete() removes the copy alone."
+        )
 
 
 class RunNotInExperiment(ObjectsError, LookupError):

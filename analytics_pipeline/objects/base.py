@@ -47,7 +47,10 @@ class Entry:
 
 
 class Base(Protocol):
-    """Keeps containers under paths. Every path that it is given was checked (`names`)."""
+    """Keeps containers under paths. Every path that it is given was checked (`names`).
+
+    Whatever is asked of an object store raises `ObjectsUnreachable` where that does not answer or lets nobody in.
+    """
 
     @property
     def url(self) -> str:

@@ -1,6 +1,7 @@
 """A base in an object store, by fsspec: `s3://`, `gs://`, `az://`, `memory://` and all else that it knows.
 
-Belongs here: what the filesystem of fsspec is asked to do. Does not: credentials, which fsspec finds by itself.
+Belongs here: what the filesystem of fsspec is asked to do. Does not: what its clients raise (`remote_failures`), or
+credentials, which fsspec finds by itself.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from analytics_pipeline.errors import ExtraMissing, ObjectNotFound, ObjectsBaseRefused, ObjectUnwritable
+from analytics_pipeline.errors import ExtraMissing, ObjectsBaseRefused, ObjectUnwritable
 from analytics_pipeline.objects.base import Entry
 from analytics_pipeline.objects.container import Encoded, Source
+from analytics_pipeline.objects.remote_failures import Failures
 
 _AT_ONCE = 4 * 1024 * 1024
 
@@ -26,18 +28,14 @@ class RemoteBase:
         options: for fsspec.
 
     Raises:
-        ObjectsBaseRefused: fsspec does not know it, or it holds a password.
+        ObjectsBaseRefused: it is no URL, fsspec does not know it, or it holds a password.
         ExtraMissing: fsspec, or its package for this scheme, is not installed.
     """
 
     has_locks = False
 
     def __init__(self, url: str, options: Mapping[str, object]) -> None:
-        parts = urlsplit(url)
-        if parts.password is not None or parts.query:
-            raise ObjectsBaseRefused(f"{parts.scheme}://…", "a URL carries no password and no query")
-        if not parts.netloc:
-            raise ObjectsBaseRefused(url, "it names no bucket and no folder")
+        _check_url(url)
         try:
             import fsspec  # noqa: PLC0415 - an extra
 
@@ -49,6 +47,7 @@ class RemoteBase:
         except ValueError as error:
             raise ObjectsBaseRefused(url, str(error)) from None
         self.url = f"{url.rstrip('/')}/"
+        self._failures = Failures(self.url, options)
 
     def __str__(self) -> str:
         return self.url
@@ -57,55 +56,58 @@ class RemoteBase:
         """See `Base.write`."""
         place = self._place(path)
         try:
-            if encoded.size <= _AT_ONCE:
+            if encoded.size <= _AT_ONCE or "memory" in self._filesystem.protocol:  # its files are seen while they grow
                 self._filesystem.pipe_file(place, b"".join(encoded.pieces()))
             else:
-                self._write_in_parts(place, encoded)
-        except OSError as error:
-            raise ObjectUnwritable(self.url, str(error)) from error
+                self._upload(place, encoded)
+        except Exception as error:
+            raise ObjectUnwritable(self.url, self._failures.shown(error)) from error
 
-    def _write_in_parts(self, place: str, encoded: Encoded) -> None:
+    def _upload(self, place: str, encoded: Encoded) -> None:
+        file = self._filesystem.open(place, "wb")
         try:
-            with self._filesystem.open(place, "wb") as file:
-                for piece in encoded.pieces():
-                    file.write(piece)
+            for piece in encoded.pieces():
+                file.write(piece)
+            file.close()
         except BaseException:
-            with suppress(OSError):
-                self._filesystem.rm_file(place)
+            _discard(file)
             raise
 
     @contextmanager
     def opened(self, path: str) -> Iterator[tuple[Source, int]]:
         """See `Base.opened`."""
         place = self._place(path)
-        try:
+        with self._failures.of_object(path):
             file = self._filesystem.open(place, "rb")
-        except FileNotFoundError:
-            raise ObjectNotFound(f"{self.url}{path}", self.url) from None
         with file:
             size = getattr(file, "size", None)  # of what was opened, which another may have replaced since
-            yield file, int(self._filesystem.size(place) if size is None else size)
+            if size is None:
+                with self._failures.of_object(path):
+                    size = self._filesystem.size(place)
+            yield _Source(file, path, self._failures), int(size)
 
     def entries(self, prefix: str) -> Sequence[Entry]:
         """See `Base.entries`."""
         try:
-            found = self._filesystem.ls(self._place(prefix), detail=True, refresh=True)
+            with self._failures.told():
+                found = self._filesystem.ls(self._place(prefix), detail=True, refresh=True)
         except FileNotFoundError:
             return []
         return [_entry(item) for item in found]
 
     def remove(self, path: str) -> None:
         """See `Base.remove`."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), self._failures.told():
             self._filesystem.rm_file(self._place(path))
 
     def remove_all(self, prefix: str) -> int:
         """See `Base.remove_all`."""
         place = self._place(prefix)
         try:
-            files = self._filesystem.find(place, refresh=True)
-            if files:
-                self._filesystem.rm(place, recursive=True)
+            with self._failures.told():
+                files = self._filesystem.find(place, refresh=True)
+                if files:
+                    self._filesystem.rm(place, recursive=True)
         except FileNotFoundError:
             return 0
         return len(files)
@@ -121,6 +123,43 @@ class RemoteBase:
 
     def _place(self, path: str) -> str:
         return f"{self._root}/{path}" if path else str(self._root)
+
+
+class _Source:
+    """An open object, whose failures are told as the base's."""
+
+    def __init__(self, file: Any, path: str, failures: Failures) -> None:
+        self._file = file
+        self._path = path
+        self._failures = failures
+
+    def readinto(self, target: memoryview, /) -> int | None:
+        """See `Source.readinto`."""
+        with self._failures.of_object(self._path):
+            count: int | None = self._file.readinto(target)
+        return count
+
+
+def _check_url(url: str) -> None:
+    shown = f"{url.partition('://')[0]}://…"
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half of an IPv6 address
+        raise ObjectsBaseRefused(shown, "it is no URL") from None
+    if parts.password is not None or parts.query:
+        raise ObjectsBaseRefused(shown, "a URL carries no password and no query")
+    if not parts.netloc:
+        raise ObjectsBaseRefused(url, "it names no bucket and no folder")
+
+
+def _discard(file: Any) -> None:
+    """Give an upload up. Nothing of it was ever seen: what was at its place stays."""
+    from fsspec.spec import AbstractBufferedFile  # noqa: PLC0415 - an extra
+
+    with suppress(Exception):  # the first failure is told; parts that stay on the server are never seen
+        file.discard()
+    if isinstance(file, AbstractBufferedFile):
+        file.closed = True  # else its end would complete the upload
 
 
 def _entry(item: Mapping[str, Any]) -> Entry:

@@ -7,8 +7,9 @@ this package persists itself (`experiment_index`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
-from analytics_pipeline.errors import AnalyticsError, AppendFailed, StoreUnwritable
+from analytics_pipeline.errors import AnalyticsError, AppendFailed, ObjectsError, StoreUnwritable
 from analytics_pipeline.objects.base import Base
 from analytics_pipeline.objects.container import Encoded
 from analytics_pipeline.objects.names import is_object_name, new_object_name
@@ -36,15 +37,21 @@ def replace_objects(
             for path, encoded in zip(paths, objects, strict=True):
                 base.write(path, encoded)
         except BaseException:
-            _remove(paths, base)
+            _withdraw(paths, base)
             raise
         try:
             log_urls([f"{base.url}{path}" for path in paths])
         except AnalyticsError as refused:
             if not isinstance(refused, AppendFailed | StoreUnwritable):
-                _remove(paths, base)
+                _withdraw(paths, base)
             raise
         _remove([f"{prefix}/{name}" for name in former], base)
+
+
+def _withdraw(paths: Iterable[str], base: Base) -> None:
+    """Remove what no row names. Where that fails, too, the first failure is told; the rest goes with the next call."""
+    with suppress(ObjectsError, OSError):
+        _remove(paths, base)
 
 
 def _remove(paths: Iterable[str], base: Base) -> None:

@@ -56,7 +56,12 @@ def sweep(base: BaseLike = None, *, patience: timedelta = REMOTE_PATIENCE) -> Sw
         unfinished = place.clear_staging()
     except (ObjectsError, OSError) as error:
         left["unfinished files"] = str(error)
-    for entry in place.entries(""):
+    experiments: Sequence[Entry] = ()
+    try:
+        experiments = place.entries("")
+    except (ObjectsError, OSError) as error:
+        left[str(place)] = str(error)
+    for entry in experiments:
         if not is_experiment_id(entry.name):
             continue
         try:
