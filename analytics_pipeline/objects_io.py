@@ -14,8 +14,9 @@ from analytics_pipeline.errors import NotOfAnAsset, PartitionsNotReturned
 if TYPE_CHECKING:
     from analytics_pipeline.objects import Base
 
-PREFIX = "assets"
 _LONGEST_KEY = 400
+_LONG_KEY = "__"
+"""What stands before the digest of a whole key; no part of a key begins so."""
 
 
 class ObjectStoreIOManager(dg.ConfigurableIOManager):
@@ -92,12 +93,12 @@ class ObjectStoreIOManager(dg.ConfigurableIOManager):
 
 def object_path(asset: dg.AssetKey, partition: str | None) -> str:
     """Where the object of an asset, or of one of its partitions, is; keys may be any text, paths may not."""
-    from analytics_pipeline.objects.names import digest, plain_name  # noqa: PLC0415
+    from analytics_pipeline.objects.names import ASSETS, digest, plain_name  # noqa: PLC0415
 
     key = "/".join(plain_name(part) for part in asset.path)
     if len(key) > _LONGEST_KEY:
-        key = digest(key)
-    return f"{PREFIX}/{key}/{digest('' if partition is None else f'partition:{partition}')}"
+        key = f"{_LONG_KEY}{digest(key)}"
+    return f"{ASSETS}/{key}/{digest('' if partition is None else f'partition:{partition}')}"
 
 
 def _by_partition(context: dg.OutputContext, obj: object) -> dict[str | None, object]:

@@ -115,6 +115,7 @@ class Experiment:
 
         Raises:
             ExperimentExists: it is stored already and is not to be replaced.
+            ExperimentCopied: what is stored names objects that are not below it; nothing was written or removed.
             ValueError: `if_exists` is neither.
             ObjectUnsupported: names the path of what cannot be stored; nothing was written.
             ObjectUnwritable: the former version is unchanged.
@@ -137,6 +138,8 @@ class Experiment:
         Raises:
             ExperimentNotFound: it is not stored.
             ObjectDamaged, ObjectRefused: an object of it cannot be loaded; the runs in memory are unchanged.
+            ExperimentCopied: it names objects that are not below it.
+            ObjectsUnreachable: the object store does not answer.
         """
         rows = experiment_index.read(self.id_experiment, self._base)
         if rows is None:

@@ -8,11 +8,18 @@ It is a container like any object, at `{id}/index`, and is replaced by one renam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from analytics_pipeline.errors import ObjectNotFound, ObjectRefused, ObjectUnsupported
+from analytics_pipeline.errors import (
+    ExperimentCopied,
+    ObjectNotFound,
+    ObjectRefused,
+    ObjectsError,
+    ObjectUnsupported,
+)
 from analytics_pipeline.objects.base import Base
 from analytics_pipeline.objects.container import Encoded, JsonValue, read_container
 from analytics_pipeline.objects.datastore import DataStore
@@ -23,6 +30,7 @@ from analytics_pipeline.objects.tree import TreeEncoder, named
 
 _VERSION = 1
 _TRIES = 5
+_FIELDS = ({"value"}, {"url"})
 
 
 @dataclass(frozen=True)
@@ -87,10 +95,16 @@ def write(prepared: Prepared, id_experiment: str, base: Base) -> None:
             base.write(path, encoded)
         base.write(f"{id_experiment}/{INDEX}", prepared.index)
     except Exception:
-        switched = set(read_urls(id_experiment, base) or ())  # the disk may refuse after the rename, too
-        for path in set(prepared.objects) - switched:
-            base.remove(path)
+        with suppress(ObjectsError, OSError):  # what is left over is the sweeper's; the first failure is told
+            _withdraw(prepared, id_experiment, base)
         raise
+
+
+def _withdraw(prepared: Prepared, id_experiment: str, base: Base) -> None:
+    """Remove new objects that the index does not name: the disk may refuse after the rename, too."""
+    switched = set(read_urls(id_experiment, base) or ())
+    for path in set(prepared.objects) - switched:
+        base.remove(path)
 
 
 def read(id_experiment: str, base: Base) -> Sequence[Row] | None:
@@ -98,6 +112,7 @@ def read(id_experiment: str, base: Base) -> Sequence[Row] | None:
 
     Raises:
         ObjectDamaged, ObjectRefused, ObjectNotFound: the index, or an object that it names, cannot be loaded.
+        ExperimentCopied: an object that it names is not below the experiment.
     """
     for _ in range(_TRIES):
         runs = _runs(id_experiment, base)
@@ -117,12 +132,10 @@ def read_urls(id_experiment: str, base: Base) -> Sequence[str] | None:
 
     Raises:
         ObjectDamaged, ObjectRefused: the index cannot be read.
+        ExperimentCopied: an object that it names is not below the experiment.
     """
     runs = _runs(id_experiment, base)
-    if runs is None:
-        return None
-    fields = [field for run in runs for field in run["fields"].values()]
-    return [object_path(field["url"], base.url) for field in fields if "url" in field]
+    return None if runs is None else [object_path(url, base.url) for url in _urls(runs)]
 
 
 def remove(id_experiment: str, base: Base) -> None:
@@ -138,9 +151,26 @@ def _runs(id_experiment: str, base: Base) -> list[Any] | None:
     except ObjectNotFound:
         return None
     index = decode(contents, where)
-    if not isinstance(index, dict) or index.get("version") != _VERSION or not isinstance(index.get("runs"), list):
+    if not isinstance(index, dict) or index.get("version") != _VERSION or not _are_runs(index.get("runs")):
         raise ObjectRefused(where, "is of another kind")
+    for url in _urls(index["runs"]):
+        if object_path(url, base.url).rpartition("/")[0] != id_experiment:
+            raise ExperimentCopied(id_experiment, url)
     return list(index["runs"])
+
+
+def _are_runs(runs: Any) -> bool:
+    return isinstance(runs, list) and all(
+        isinstance(run, dict)
+        and isinstance(run.get("id_run"), str)
+        and isinstance(run.get("fields"), dict)
+        and all(isinstance(field, dict) and field.keys() in _FIELDS for field in run["fields"].values())
+        for run in runs
+    )
+
+
+def _urls(runs: Sequence[Any]) -> Iterator[str]:
+    return (field["url"] for run in runs for field in run["fields"].values() if "url" in field)
 
 
 def _row(run: Any, base: Base) -> Row:

@@ -18,12 +18,19 @@ INDEX = "index"
 RUNS = "runs"
 """Where the objects of runs are whose rows are in a lakehouse: below an experiment, or in the base."""
 
+ASSETS = "assets"
+"""Where the objects of Dagster's assets are."""
+
+_MANAGED = frozenset({RUNS, ASSETS})
+_DIGESTED = "_"
+"""What digests of names begin with, and no name that stands for itself does."""
+
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=+-]*", re.ASCII)
 _OBJECT = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _EXPERIMENT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _LONGEST_PART = 200
 _LONGEST_PREFIX = 800
-_PLAIN = re.compile(r"[a-z0-9_][a-z0-9_.=+-]{0,99}", re.ASCII)
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9_.=+-]{0,99}", re.ASCII)
 
 
 def new_object_name() -> str:
@@ -71,15 +78,19 @@ def _check_prefix(prefix: str) -> None:
 
 
 def own_prefix(prefix: str) -> str:
-    """A prefix that its user looks after: not that of an experiment, which the store empties and deletes by itself.
+    """A prefix that its user looks after: nothing that the store itself empties and deletes is below it.
 
     Raises:
-        PrefixRefused: see `checked_prefix`; or it is below the id of an experiment.
+        PrefixRefused: see `checked_prefix`; or it is that of an experiment, of logged runs or of assets.
     """
     checked = checked_prefix(prefix)
     first = checked.partition("/")[0]
     if is_experiment_id(first):
         raise PrefixRefused(prefix, f"is that of an experiment; begin with a name of your own, as in my/{first}")
+    if first.lower() in _MANAGED:  # folders may not tell case apart
+        raise PrefixRefused(
+            prefix, f"is one that the store looks after; begin with a name of your own, as in my/{first}"
+        )
     return checked
 
 
@@ -107,13 +118,18 @@ def run_prefix(lakehouse: str, experiment_id: str | None, run_id: str) -> str:
     run = plain_name(run_id)
     if experiment_id is not None and is_experiment_id(experiment_id):
         return f"{experiment_id}/{RUNS}/{run}"
-    experiment = "_" if experiment_id is None else plain_name(experiment_id)
+    experiment = _DIGESTED if experiment_id is None else plain_name(experiment_id)
     return f"{RUNS}/{digest(lakehouse)[:16]}/{experiment}/{run}"
 
 
 def plain_name(text: str) -> str:
-    """A part of a prefix for any text: itself where it can be one on every file system, else its digest."""
-    return text if _PLAIN.fullmatch(text) else digest(text)
+    """A part of a prefix for any text: itself where it can be one on every file system, else its digest.
+
+    No two texts have the same, and none is the name of an object.
+    """
+    if _PLAIN.fullmatch(text) and not is_object_name(text):
+        return text
+    return f"{_DIGESTED}{digest(text)}"
 
 
 def digest(text: str) -> str:

@@ -52,6 +52,10 @@ PREFIXES = {
     ID: "that of an experiment",
     ID.upper(): "that of an experiment",
     f"{ID}/below": "that of an experiment",
+    "runs": "the store looks after; begin with a name of your own, as in my/runs",
+    "Runs/below": "the store looks after",
+    "assets": "the store looks after",
+    "assets/above": "the store looks after",
 }
 
 
