@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -21,7 +22,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from analytics_pipeline.errors import ObjectDamaged, ObjectForeign, ObjectRefused, ObjectTooLarge
+from analytics_pipeline.errors import ObjectDamaged, ObjectForeign, ObjectRefused, ObjectTooDeep, ObjectTooLarge
 
 MAGIC = b"\x93APOBJ\r\n"
 VERSION = 1
@@ -126,6 +127,7 @@ def read_container(source: Source, size: int, where: str) -> Contents:
         ObjectForeign: this is no container.
         ObjectDamaged: it is torn or altered.
         ObjectRefused: it is whole, and its header is none that this store writes.
+        ObjectTooDeep: its header is deeper than Python's own limit allows at this call.
     """
     reader = _Reader(source, where)
     tree, lengths = _header(reader, size, where)
@@ -163,7 +165,9 @@ def _parsed(header: bytes, where: str) -> tuple[object, Sequence[int]]:
     try:
         text = header.decode(errors=SURROGATES)
         document, end = _JSON.raw_decode(text)
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ObjectTooDeep(where, sys.getrecursionlimit()) from None
+    except ValueError as error:
         raise ObjectRefused(where, f"has a header that cannot be read ({type(error).__name__})") from None
     if end != len(text) or not isinstance(document, dict) or document.keys() != {"segments", "tree"}:
         raise ObjectRefused(where, "has a header of another kind")

@@ -88,12 +88,25 @@ def _encode_index(
     if type(index) is pd.RangeIndex:
         return {"names": names, "range": [index.start, index.stop, index.step]}
     if isinstance(index, pd.MultiIndex):
+        _check_levels(index)
         levels = [_encode_level(level, encoder, path, depth) for level in index.levels]
         codes = [columns.add(at, pd.Series(codes)) for at, codes in enumerate(index.codes)]
         return {"names": names, "levels": levels, "codes": codes}
     if type(index) not in {pd.Index, pd.DatetimeIndex, pd.TimedeltaIndex, pd.CategoricalIndex}:
         raise Unfit(f"has a {type(index).__name__}, which has no exact counterpart in Arrow; convert it with astype")
     return {"names": names, "values": columns.add("index", index), "frequency": frequency_of(index)}
+
+
+def _check_levels(index: pd.MultiIndex) -> None:
+    """Refuse what pandas makes only where it is told not to look."""
+    import pandas as pd  # noqa: PLC0415
+
+    if index.sortorder is not None:
+        raise Unfit(f"has an index with the sortorder {index.sortorder}, which is not kept; set index.sortorder = None")
+    try:
+        pd.MultiIndex(index.levels, index.codes, names=index.names)
+    except ValueError as error:
+        raise Unfit(f"has an index that pandas does not build again ({error}); make it by from_tuples") from None
 
 
 def _encode_level(level: pd.Index[Any], encoder: TreeEncoder, path: Path, depth: int) -> dict[str, JsonValue]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from analytics_pipeline.errors import ExtraMissing, ObjectRefused, ObjectUnsupported
+from analytics_pipeline.errors import ExtraMissing, ObjectRefused, ObjectTooDeep, ObjectUnsupported
 from analytics_pipeline.objects.container import Bytes, Contents, Encoded, JsonValue, Source, read_container
 from analytics_pipeline.objects.tree import TreeDecoder, TreeEncoder
 
@@ -47,12 +47,15 @@ def decode(contents: Contents, where: str) -> Any:
 
     Raises:
         ObjectRefused: the container is whole, and asks for something that loading does not do.
+        ObjectTooDeep: it is deeper than Python's own limit allows at this call.
         ExtraMissing: the object is a pandas frame, and pandas is not installed.
     """
     try:
         return TreeDecoder(contents.segments).decode(contents.tree)
     except ExtraMissing:
         raise
+    except RecursionError:
+        raise ObjectTooDeep(where, sys.getrecursionlimit()) from None
     except _failures() as error:  # asked for only where there is one
         raise ObjectRefused(where, f"holds {error}") from error
 
@@ -67,7 +70,6 @@ def _failures() -> tuple[type[Exception], ...]:
         LookupError,
         MemoryError,
         OSError,
-        RecursionError,
         SyntaxError,
         TypeError,
         ValueError,

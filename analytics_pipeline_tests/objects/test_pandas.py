@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from analytics_pipeline.errors import ObjectUnsupported
 from analytics_pipeline.objects import deserialize, serialize
 
 TIMES = ["2020-01-01 00:00:00.123456789", None, "2021-03-28 03:00:00"]
@@ -66,6 +67,25 @@ def test_a_pandas_object_comes_back_as_it_was(case: str) -> None:
     assert type(back.index) is type(given.index)
     if isinstance(given, pd.Series) and isinstance(given.dtype, pd.CategoricalDtype):
         assert repr(back.cat.categories) == repr(given.cat.categories)
+
+
+TWICE = pd.MultiIndex(levels=[["a", "a"]], codes=[[0, 1]], verify_integrity=False)
+SORTED = pd.MultiIndex.from_arrays([[1, 2], [3, 4]], sortorder=0)
+
+
+@pytest.mark.parametrize(("index", "reason"), [(TWICE, "from_tuples"), (SORTED, "set index.sortorder = None")])
+def test_levels_that_would_not_come_back_are_refused_with_their_path(index: pd.MultiIndex, reason: str) -> None:
+    for given in (pd.Series([1, 2], index=index), pd.DataFrame([[1, 2]], columns=index)):
+        with pytest.raises(ObjectUnsupported, match=rf"^\$\['a b'\]\[0\] has an index .*{reason}"):
+            serialize({"a b": [given]})
+
+
+def test_frames_that_were_grouped_stacked_and_sorted_come_back() -> None:
+    """What pandas itself makes has no such levels."""
+    frame = pd.DataFrame({"a": [2, 1, 2], "b": ["x", "y", "z"], "v": [1.5, 2.5, 3.5]})
+    indexed = frame.set_index(["a", "b"])
+    for given in (indexed, indexed.sort_index(), indexed.unstack(), indexed.stack(), indexed.groupby("a").agg(["min"])):  # noqa: PD010, PD013 - these are meant
+        assert repr(deserialize(serialize(given))) == repr(given)
 
 
 def test_missing_values_stay_the_ones_they_were() -> None:

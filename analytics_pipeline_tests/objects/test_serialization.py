@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_pipeline.errors import ObjectDamaged, ObjectTooLarge, ObjectUnsupported
+from analytics_pipeline.errors import ObjectDamaged, ObjectTooDeep, ObjectTooLarge, ObjectUnsupported
 from analytics_pipeline.objects import container, deserialize, serialize
 from analytics_pipeline_tests.objects.values import arrays, polars_frames, same, trees
 
@@ -120,6 +121,23 @@ def test_a_tree_that_holds_itself_is_refused() -> None:
     loop.append({"again": loop})
     with pytest.raises(ObjectUnsupported, match=r"^\$\[0\].* levels deep"):
         serialize(loop)
+
+
+@pytest.mark.parametrize("room", range(50, 300, 50))
+def test_an_object_that_is_loaded_near_the_limit_of_recursion_is_not_called_harmful(room: int) -> None:
+    tree: object = 1
+    for _ in range(100):
+        tree = (tree,)
+    data = serialize(tree)
+
+    def below(levels: int) -> object:
+        return below(levels - 1) if levels else deserialize(data)
+
+    depth = sys.getrecursionlimit() - len(inspect.stack(0)) - room
+    with pytest.raises(ObjectTooDeep, match=r"recursion limit .* allows at this call.*called less deep") as told:
+        below(depth)
+    assert "harm" not in str(told.value)
+    assert deserialize(data) == tree
 
 
 def test_a_header_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
