@@ -18,6 +18,8 @@ from analytics_pipeline.objects.container import Encoded, Source
 from analytics_pipeline.objects.remote_failures import Failures
 
 _AT_ONCE = 4 * 1024 * 1024
+_UPLOADED_IN_PARTS = frozenset({"s3", "s3a", "gs", "gcs"})
+"""Schemes whose files are seen when they are whole. Those of `memory` grow in sight; `az` first deletes the former."""
 
 
 class RemoteBase:
@@ -47,6 +49,7 @@ class RemoteBase:
         except ValueError as error:
             raise ObjectsBaseRefused(url, str(error)) from None
         self.url = f"{url.rstrip('/')}/"
+        self._in_parts = url.partition("://")[0] in _UPLOADED_IN_PARTS
         self._failures = Failures(self.url, options)
 
     def __str__(self) -> str:
@@ -56,10 +59,10 @@ class RemoteBase:
         """See `Base.write`."""
         place = self._place(path)
         try:
-            if encoded.size <= _AT_ONCE or "memory" in self._filesystem.protocol:  # its files are seen while they grow
-                self._filesystem.pipe_file(place, b"".join(encoded.pieces()))
-            else:
+            if encoded.size > _AT_ONCE and self._in_parts:
                 self._upload(place, encoded)
+            else:
+                self._filesystem.pipe_file(place, b"".join(encoded.pieces()))
         except Exception as error:
             raise ObjectUnwritable(self.url, self._failures.shown(error)) from error
 
