@@ -270,6 +270,19 @@ class Index:
         )
         self.change_views()
 
+    def copies(self) -> set[str]:
+        """Names of the copies that stand for files now."""
+        return {row[0] for row in self._db.execute("SELECT name FROM copies WHERE retired_at IS NULL")}
+
+    def lose_copies(self, names: Iterable[str]) -> None:
+        """Copies are gone: the files whose rows they held stand for themselves again."""
+        for name in names:
+            self._db.execute(
+                "UPDATE files SET copy = NULL WHERE copy IN (SELECT id FROM copies WHERE name = ?)", [name]
+            )
+            self._db.execute("DELETE FROM copies WHERE name = ?", [name])
+        self.change_views()
+
     def listed_copies(self, retired_after: float) -> set[str]:
         """Names of copies that are current, or were retired after a moment; the older ones are forgotten."""
         self._db.execute("DELETE FROM copies WHERE retired_at <= ?", [retired_after])

@@ -82,6 +82,13 @@ class AppendLayout:
                 if entry.name.endswith(_ENDING) and not entry.name.startswith(".") and entry.is_file():
                     yield entry.name
 
+    def copies(self) -> set[str]:
+        """Names of the copies that are there."""
+        try:
+            return set(os.listdir(self.compacted))  # noqa: PTH208 - each write asks
+        except FileNotFoundError:
+            return set()
+
     def changed_at(self, table: str) -> int | None:
         """When a file was last added to a table's folder or taken from it, in nanoseconds; None without a folder."""
         try:

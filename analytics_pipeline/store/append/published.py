@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -52,8 +53,8 @@ def create_append_views(connection: duckdb.DuckDBPyConnection, layout: Layout, p
 
 def create_views_of(
     connection: duckdb.DuckDBPyConnection, layout: AppendLayout, prefix: str, schema: str, raw: str
-) -> None:
-    """Create the views of one folder; see `create_append_views`.
+) -> Mapping[str, str]:
+    """Create the views of one folder; gives those that cannot be, with the reason. See `create_append_views`.
 
     Args:
         connection: where the views go.
@@ -64,18 +65,23 @@ def create_views_of(
     """
     derived = _derived(layout)
     tables = _selects(layout, derived.tables if derived is not None else {})
-    _create_views(connection, f"{prefix}{identifier(raw if derived is not None else schema)}", tables)
+    refused = _create_views(connection, f"{prefix}{identifier(raw if derived is not None else schema)}", tables)
     if derived is not None:
-        _create_views(connection, f"{prefix}{identifier(schema)}", _checked(connection, derived.views))
+        views, unfit = _checked(connection, derived.views)
+        refused = unfit | _create_views(connection, f"{prefix}{identifier(schema)}", views) | refused
+    return refused
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, schema: str, selects: Mapping[str, str]) -> None:
+def _create_views(connection: duckdb.DuckDBPyConnection, schema: str, selects: Mapping[str, str]) -> dict[str, str]:
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
+    refused = {}
     for name, select in selects.items():
         try:
             connection.execute(f"CREATE VIEW {schema}.{identifier(name)} AS {select}")
         except duckdb.Error as error:
-            logger.warning("%s.%s is not in the catalog: %s", schema, name, str(error).split("\n")[0])
+            refused[name] = str(error).split("\n")[0]
+            logger.warning("%s.%s is not in the catalog: %s", schema, name, refused[name])
+    return refused
 
 
 def _derived(layout: AppendLayout) -> DerivedViews | None:
@@ -86,15 +92,18 @@ def _derived(layout: AppendLayout) -> DerivedViews | None:
         return None
 
 
-def _checked(connection: duckdb.DuckDBPyConnection, views: Mapping[str, str]) -> Mapping[str, str]:
-    """Those that are one SELECT over tables and views, as any user of the store may ask it."""
-    checked = {}
+def _checked(
+    connection: duckdb.DuckDBPyConnection, views: Mapping[str, str]
+) -> tuple[Mapping[str, str], dict[str, str]]:
+    """Those that are one SELECT over tables and views, as any user of the store may ask it; the others' reasons."""
+    checked, refused = {}, {}
     for name, select in views.items():
         try:
             checked[name] = checked_select(connection, select)
         except (QueryRefused, QueryFailed) as error:
+            refused[name] = str(error)
             logger.warning("The view %s is not in the catalog: %s", name, error)
-    return checked
+    return checked, refused
 
 
 def _selects(layout: AppendLayout, declared: Mapping[str, Columns]) -> Mapping[str, str]:
@@ -107,6 +116,13 @@ def _selects(layout: AppendLayout, declared: Mapping[str, Columns]) -> Mapping[s
         logger.warning("The views of %s read every file: its index cannot be used (%s).", layout.root, error)
         return nothing | {table: every_file_sql(layout, table) for table in layout.table_folders()}
     return nothing | {
-        table: published_sql(with_columns(files, declared.get(table, ())), layout, table)
+        table: published_sql(with_columns(_there(files, layout, table), declared.get(table, ())), layout, table)
         for table, files in tables.items()
     }
+
+
+def _there(files: TableFiles, layout: AppendLayout, table: str) -> TableFiles:
+    """A table without copies where one was thrown away that the index still lists: the files have all rows."""
+    if all((layout.compacted / name).exists() for name in files.copies) or not layout.folder(table).is_dir():
+        return files
+    return replace(files, copies=(), tail=sorted(layout.parquet_files(table)), through=None)

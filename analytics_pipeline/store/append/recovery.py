@@ -60,6 +60,8 @@ def state_of(index: Index, layout: AppendLayout) -> State:
     folders = set(layout.table_folders())
     moved = {table for table in folders if index.seen(table) != layout.changed_at(table)}
     gone = set(index.tables()) - folders
+    if index.copies() - layout.copies():
+        return State.BEHIND
     if not pending and not moved and not gone:
         return State.CURRENT
     return State.BEING_WRITTEN if pending and moved | gone <= pending else State.BEHIND
@@ -123,7 +125,7 @@ def adopt(
     types: TypeChange,
     look: Callable[[str], int | None],
 ) -> None:
-    """Take up files that came without the index, and forget those that went.
+    """Take up files that came without the index, and forget those that went, and copies that did.
 
     Args:
         index: of the folders.
@@ -136,6 +138,7 @@ def adopt(
     Raises:
         AppendedFileUnreadable: a new file cannot be read, or does not fit its table; see `Unreadable`.
     """
+    _forget_lost_copies(index, layout)
     for table in {*layout.table_folders(), *index.tables()}:
         changed_at = layout.changed_at(table)
         if index.seen(table) == changed_at and changed_at is not None:
@@ -148,6 +151,15 @@ def adopt(
             paths = [layout.folder(table) / name for name in sorted(present - known)]
             # A skipped file is looked at again by whoever comes next, and refused by whoever did not ask to skip it.
             index.see(table, changed_at if _are_taken_up(index, identity, unreadable, types, paths) else None)
+
+
+def _forget_lost_copies(index: Index, layout: AppendLayout) -> None:
+    """Copies are derived, and anybody may throw them away."""
+    lost = index.copies() - layout.copies()
+    if lost:
+        logger.warning("%s lacks %d copies: the files are read until others are made.", layout.compacted, len(lost))
+        with index.transaction():
+            index.lose_copies(lost)
 
 
 def _are_taken_up(
