@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analytics_pipeline.experiments.rows import json_text
+from analytics_pipeline.experiments.rows import RESERVED, json_text
 from analytics_pipeline.experiments.views import TABLES
 from analytics_pipeline.store.schema import arrow_schema
 
@@ -36,7 +36,6 @@ FILES: Mapping[str, Sequence[str]] = {
 _FREE = frozenset({"runs", "configs"})
 """Tables that may have any further column."""
 
-_NOT_CONFIG = frozenset({"run_id", "logged_at", "status", "experiment_id", "fields"})
 _MOMENT = pa.timestamp("us", "UTC")
 _WIDE: Sequence[tuple[Callable[[pa.DataType], bool], pa.DataType]] = (
     (pa.types.is_integer, pa.int64()),
@@ -45,6 +44,9 @@ _WIDE: Sequence[tuple[Callable[[pa.DataType], bool], pa.DataType]] = (
     (pa.types.is_null, pa.null()),
 )
 _INDEX_OF_PANDAS = "__index_level_"
+_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
+"""In seconds since 1970."""
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def read_rows(table: str, file: Path) -> pa.Table:
@@ -76,7 +78,7 @@ def configs_in(rows: pa.Table) -> pa.Table:
 
     A row without any hyper-parameter says nothing of them: what an earlier one said of its run goes on to count.
     """
-    keys = [name for name in rows.column_names if name not in _NOT_CONFIG]
+    keys = [name for name in rows.column_names if name not in RESERVED]
     said = np.zeros(rows.num_rows, np.bool_)
     for name in keys:
         said |= _as_numpy(rows.column(name).is_valid())
@@ -88,6 +90,7 @@ def _renamed(table: str, name: str, names: Sequence[str]) -> str:
 
 
 def _check_names(table: str, file: Path, names: Sequence[str]) -> None:
+    _check_own_names(table, file, names)
     wanted = (*FILES[table], *(["value"] if table == "metrics" else ()))
     if missing := [name for name in wanted if name not in names]:
         raise ValueError(f"{file.name} lacks {', '.join(missing)}")
@@ -106,21 +109,53 @@ def _check_names(table: str, file: Path, names: Sequence[str]) -> None:
         )
 
 
+def _check_own_names(table: str, file: Path, names: Sequence[str]) -> None:
+    """What is called like a column of ours is that column, or there would be two that SQL does not tell apart."""
+    own = arrow_schema(TABLES[table]).names
+    reserved = {name.lower(): name for name in (*own, *(sorted(RESERVED) if table in _FREE else ()))}
+    for name in names:
+        known = reserved.get(name.lower(), name)
+        if known != name:
+            raise ValueError(
+                f"{file.name} has the column {name!r}, which SQL does not tell apart from {known!r} of ours. Call it "
+                f"{known!r} if it is the same, or give it another name"
+            )
+        if name.lower() in reserved and name not in own:
+            raise ValueError(
+                f"{file.name} has the column {name!r}, which is one of runs and no hyper-parameter. Give it another "
+                f"name, or write the file without it"
+            )
+
+
 def _typed(table: str, file: Path, name: str, column: Values) -> Values:
     known = arrow_schema(TABLES[table])
     try:
         if name == "logged_at":
             return _times(column)
         flat = _flat(name, column)
+        _check_years(flat)
         return flat.cast(known.field(name).type) if name in known.names else _wide(flat)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OverflowError) as error:
         raise ValueError(f"column {name!r} of {file.name}: {error}") from error
 
 
 def _times(column: Values) -> Values:
     if pa.types.is_integer(column.type):
         raise ValueError(f"{column.type} is no type of times")
+    _check_years(column)
     return pc.cast(column, _MOMENT, safe=False)
+
+
+def _check_years(column: Values) -> None:
+    """Of dates and times: neither Python nor JSON says those of other years, and microseconds may not hold them."""
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("s"))
+    if pa.types.is_timestamp(column.type):
+        unit = _UNITS[column.type.unit]
+        numbers = pc.min_max(column.cast(pa.int64()))
+        first, last = numbers["min"].as_py(), numbers["max"].as_py()
+        if first is not None and not _YEAR_1 * unit <= first <= last < _YEAR_10000 * unit:
+            raise ValueError("it has times before the year 1, or after the year 9999")
 
 
 def _flat(name: str, column: Values) -> Values:

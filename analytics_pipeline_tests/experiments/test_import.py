@@ -124,7 +124,9 @@ def test_files_that_hold_something_else_are_refused_by_name(root: Path, tmp_path
     with pytest.raises(LakehouseNotImported, match="Nothing was changed"):
         import_lakehouse(folder, root)
     pq.write_table(pa.table({"run_id": ["a", None]}), folder / f"{table}.parquet")
-    assert not (root / "runs").exists()
+    with pytest.raises(LakehouseNotImported, match=rf"{table}.parquet (has no run_id in row 2|lacks epoch, metric)"):
+        import_lakehouse(folder, root)
+    assert not (root / table).exists()
 
 
 def one_file(folder: Path, table: str, columns: Mapping[str, object]) -> Path:
@@ -224,6 +226,14 @@ def test_columns_that_have_no_place_are_refused_by_name(root: Path, tmp_path: Pa
         ({"logged_at": [1]}, "column 'logged_at' of runs.parquet"),
         ({"lr": [1], "LR": [2]}, "'lr' and 'LR'"),
         ({"": [1]}, "the column ''"),
+        ({"Status": ["done"]}, "'Status', which SQL does not tell apart from 'status'"),
+        ({"EXPERIMENT_ID": ["e"]}, "'EXPERIMENT_ID', which SQL does not tell apart from 'experiment_id'"),
+        ({"Logged_At": [datetime(2026, 1, 1, tzinfo=UTC)]}, "'Logged_At', which SQL does not tell apart"),
+        ({"t": pa.array([10**12], pa.timestamp("s"))}, "column 't' of runs.parquet: .*after the year 9999"),
+        ({"t": pa.array([-(10**12)], pa.timestamp("s", "UTC"))}, "column 't' of runs.parquet: .*before the year 1"),
+        ({"t": pa.array([10**7], pa.date32())}, "column 't' of runs.parquet: .*after the year 9999"),
+        ({"t": pa.array([[10**12]], pa.list_(pa.timestamp("s")))}, "column 't' of runs.parquet"),
+        ({"logged_at": pa.array([10**14], pa.timestamp("s"))}, "column 'logged_at' of runs.parquet"),
     ],
 )
 def test_a_column_that_cannot_be_one_of_ours_is_refused_by_name(
@@ -231,6 +241,24 @@ def test_a_column_that_cannot_be_one_of_ours_is_refused_by_name(
 ) -> None:
     with pytest.raises(LakehouseNotImported, match=named):
         import_lakehouse(one_file(tmp_path / "old", "runs", {"run_id": ["a"], **columns}), root)
+
+
+@pytest.mark.parametrize("column", ["fields", "status", "experiment_id", "Run_ID", "Fields"])
+def test_a_config_that_is_called_like_a_column_of_runs_is_refused_by_name(
+    root: Path, tmp_path: Path, column: str
+) -> None:
+    """It once was left out without a word."""
+    with pytest.raises(LakehouseNotImported, match=f"configs.parquet has the column '{column}'"):
+        import_lakehouse(one_file(tmp_path / "old", "configs", {"run_id": ["a"], column: ["x"], "lr": [1]}), root)
+
+    assert not (root / "configs").exists()
+
+
+def test_times_of_all_years_that_python_has_are_taken(root: Path, tmp_path: Path) -> None:
+    moments = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)]
+    import_lakehouse(one_file(tmp_path / "old", "runs", {"run_id": ["a", "b"], "t": moments}), root)
+
+    assert leaderboard(root=root)["t"].to_list() == moments
 
 
 def test_a_root_that_is_a_file_is_refused_by_name(old: Path, tmp_path: Path) -> None:
