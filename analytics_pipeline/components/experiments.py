@@ -60,10 +60,12 @@ def leaderboard(analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
 )
 def exports(analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
     """Writes the files anew."""
-    from analytics_pipeline.experiments.exports import export  # noqa: PLC0415 - imports Polars
+    from analytics_pipeline.experiments.database import write_views  # noqa: PLC0415 - imports Polars
+    from analytics_pipeline.experiments.exports import export  # noqa: PLC0415
 
     home = analytics.home()
     with failing_plainly():
+        write_views(home.experiments)  # a home in which nothing was logged yet has a lakehouse, too
         done = export(home.experiments, home.exports)
     return dg.MaterializeResult(
         metadata={

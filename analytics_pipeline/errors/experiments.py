@@ -51,7 +51,7 @@ class LakehouseNotImported(ExperimentError, ValueError):
 
 
 class LakehouseUnusable(ExperimentError, StoreError):
-    """The disk refused a file beside the tables that a lakehouse needs."""
+    """What a lakehouse needs beside its tables cannot be: a folder, a file, or a view."""
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from analytics_pipeline.experiments.database import DATABASE, failures_named, write_views
+from analytics_pipeline.experiments.database import DATABASE, check_views, failures_named, write_views
 from analytics_pipeline.experiments.ranking import Best
 from analytics_pipeline.experiments.tables import tables_at
 
@@ -22,10 +22,11 @@ def build(root: Path, ranking: Sequence[Best] | None = None) -> Path:
 
     Raises:
         RankingRefused: no leaderboard can be made of it.
-        LakehouseUnusable: the disk refused a file of views.
+        LakehouseUnusable: the disk refused a file of views, or one of the views cannot be made.
         StoreError: see `AppendTables.append`.
     """
     write_views(root, ranking)
     with failures_named(root):
         tables_at(root).renew_views()
+    check_views(root)
     return root / DATABASE

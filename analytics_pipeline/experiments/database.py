@@ -64,6 +64,25 @@ def ranking_of(root: Path) -> Sequence[Best]:
     return stored_ranking(stored.settings if stored else None)
 
 
+def has_lakehouse(root: Path) -> bool:
+    """Whether anything was ever logged there, or its views made."""
+    return AppendLayout(root).views.is_file() or any((root / table).is_dir() for table in TABLES)
+
+
+def check_views(root: Path) -> None:
+    """Refuse a lakehouse that cannot have all of its views.
+
+    Raises:
+        LakehouseUnusable: names those that it cannot have, and why.
+    """
+    with failures_named(root), duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        refused = create_views_of(connection, AppendLayout(root), "", "main", RAW)
+    if refused:
+        told = "; ".join(f"the view {name} cannot be made ({reason})" for name, reason in refused.items())
+        raise LakehouseUnusable(str(root / DATABASE), told)
+
+
 def publish_views(root: Path) -> None:
     """Make `analytics.duckdb` anew, in one step for all readers; who has it open keeps the former one.
 

@@ -17,10 +17,11 @@ from pathlib import Path
 import polars as pl
 
 from analytics_pipeline.errors import ExportFailed, ExportRefused
+from analytics_pipeline.experiments.database import has_lakehouse
 from analytics_pipeline.experiments.page import page
 from analytics_pipeline.experiments.reading import frame, opened
 from analytics_pipeline.experiments.views import LEADERBOARD
-from analytics_pipeline.experiments.writing import lakehouse
+from analytics_pipeline.experiments.writing import absolute, lakehouse
 from analytics_pipeline.settings import find_home
 from analytics_pipeline.store.layout import fsync_path
 
@@ -57,7 +58,7 @@ def export(
     root: str | Path | None = None,
     folder: str | Path | None = None,
     *,
-    metrics: Sequence[str] = TREND_METRICS,
+    metrics: str | Sequence[str] = TREND_METRICS,
     top: int = TOP_RUNS,
 ) -> Exported:
     """Write `leaderboard.json`, `metric_trends.json` and `index.html`, all of one moment; each is replaced whole.
@@ -65,30 +66,34 @@ def export(
     Args:
         root: of the lakehouse; that of this home by default.
         folder: for the files, made where it is missing; by default `exports` in the home, or beside the root.
-        metrics: of the trends.
+        metrics: of the trends; one or several.
         top: so many of the best runs have trends.
 
     Raises:
-        ExportRefused: `top` is below zero.
+        ExportRefused: `top` is below zero, or the root has no lakehouse.
         ExportFailed: the disk refused a file.
         StoreError: see `AppendTables.snapshot`.
     """
     if top < 0:
         raise ExportRefused("top", top, "a number of runs, from 0")
-    lake = lakehouse(root)
+    lake, target = lakehouse(root), _folder(root, folder)
+    if root is not None and not has_lakehouse(lake):
+        raise ExportRefused("root", str(lake), "the folder of a lakehouse: nothing was ever logged there")
     with opened(lake, (LEADERBOARD, "metrics")) as connection:
         board = frame(connection, "SELECT * FROM leaderboard")
-        best = board["run_id"].head(top).to_list()
-        trends = frame(connection, _TRENDS, [best, list(metrics)])
-    target = _folder(root, folder)
+        best = board["run_id"].head(min(top, board.height)).to_list()
+        trends = frame(connection, _TRENDS, [best, [metrics] if isinstance(metrics, str) else list(metrics)])
     _write_all(target, _files(board, _records(board), _records(trends)))
     return Exported(target, board.height, trends.height)
 
 
 def _folder(root: str | Path | None, folder: str | Path | None) -> Path:
-    if folder is not None:
-        return Path(folder).expanduser().resolve()
-    return find_home().exports if root is None else lakehouse(root).with_name("exports")
+    if folder is None:
+        return find_home().exports if root is None else lakehouse(root).parent / "exports"
+    try:
+        return absolute(folder)
+    except ValueError as error:
+        raise ExportFailed(repr(str(folder)), str(error)) from error
 
 
 def _files(board: pl.DataFrame, runs: Records, trends: Records) -> Mapping[str, str]:

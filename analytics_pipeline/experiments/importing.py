@@ -16,7 +16,7 @@ import pyarrow as pa
 from analytics_pipeline.errors import LakehouseNotImported
 from analytics_pipeline.experiments.single_files import FILES, configs_in, read_rows
 from analytics_pipeline.experiments.tables import append_arrow
-from analytics_pipeline.experiments.writing import lakehouse
+from analytics_pipeline.experiments.writing import absolute, lakehouse
 from analytics_pipeline.store.layout import fsync_path
 from analytics_pipeline.store.locks import exclusive
 
@@ -34,7 +34,7 @@ def import_lakehouse(path: str | Path, root: str | Path | None = None) -> Mappin
         LakehouseNotImported: there are no such files, they hold something else, or they were imported before.
         StoreError: see `AppendTables.append`.
     """
-    source, target = Path(path).expanduser().resolve(), lakehouse(root)
+    source, target = _source(path), lakehouse(root)
     files = {table: file for table in FILES if (file := source / f"{table}.parquet").is_file()}
     if not files:
         raise LakehouseNotImported(str(source), f"it has none of {', '.join(f'{table}.parquet' for table in FILES)}")
@@ -52,6 +52,13 @@ def import_lakehouse(path: str | Path, root: str | Path | None = None) -> Mappin
         append_arrow(target, tables)
         _remember(target, digest)
     return {table: rows.num_rows for table, rows in tables.items()}
+
+
+def _source(path: str | Path) -> Path:
+    try:
+        return absolute(path)
+    except ValueError as error:
+        raise LakehouseNotImported(repr(str(path)), str(error)) from error
 
 
 def _digest(files: Mapping[str, Path]) -> str:

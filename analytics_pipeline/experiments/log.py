@@ -9,12 +9,13 @@ or all. Nothing is ever rewritten: what is logged again counts instead of what w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
+from analytics_pipeline.errors.experiments import LoggedValueRefused
 from analytics_pipeline.experiments.rows import (
     Row,
+    check_mapping,
     checked_int,
     checked_name,
     checked_text,
@@ -25,19 +26,8 @@ from analytics_pipeline.experiments.rows import (
     metric_rows,
     scalars_of,
 )
+from analytics_pipeline.experiments.storable import Storable
 from analytics_pipeline.experiments.writing import append_rows, lakehouse
-
-
-@runtime_checkable
-class Storable(Protocol):
-    """What lies outside the tables: `objects.DataStore`, which this package does not import."""
-
-    @classmethod
-    def store_for_run(
-        cls, stores: Sequence[Any], run: tuple[str, str | None, str], log_urls: Callable[[Sequence[str]], None]
-    ) -> None:
-        """Store them in place of what the run had before; between writing and removing, log their URLs."""
-        ...
 
 
 def log_run(
@@ -49,15 +39,16 @@ def log_run(
     fields: Mapping[str, object] | None = None,
     root: str | Path | None = None,
 ) -> None:
-    """Log that a run has a status, and its config. The row that was logged last is the one that counts.
+    """Log that a run has a status, and more about it. What was logged last is what counts.
 
     Args:
         run_id: of the run.
         config: hyper-parameters; with none, those that were logged before stay.
         status: such as running, done, failed.
-        experiment_id: that the run belongs to.
-        fields: more about the run that JSON can say; of a `DataStore` its contents are stored, and the URL is kept.
-            Objects that were stored with an earlier row of the run are removed when new ones are.
+        experiment_id: that the run belongs to; None leaves it as it was.
+        fields: more about the run that JSON can say; None leaves them as they were. Of a `DataStore` the contents are
+            stored, and the URL is kept. Objects that were stored with an earlier row of the run are removed when new
+            ones are.
         root: of the lakehouse; that of this home by default.
 
     Raises:
@@ -67,6 +58,8 @@ def log_run(
     columns = config_columns(config)
     checked_name("run_id", run_id)
     checked_name("status", status)
+    if fields is not None:
+        _check_fields(fields)
     if experiment_id is not None:
         checked_name("experiment_id", experiment_id)
 
@@ -161,6 +154,12 @@ def log_artifact(
         "logged_at": clock.take(1),
     }
     append_rows(root, {"artifacts": [row]})
+
+
+def _check_fields(fields: Mapping[str, object]) -> None:
+    check_mapping("fields", fields)
+    if isinstance(fields, Storable):
+        raise LoggedValueRefused("fields", type(fields).__name__, "a mapping that has it under a name")
 
 
 def _stores_in(fields: Mapping[str, object] | None) -> Sequence[Storable]:

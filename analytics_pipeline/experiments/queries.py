@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 _OWN_COLUMNS = frozenset({"run_id", "logged_at"})
+_FIGURES = frozenset({"num_runs", "average", "highest", "lowest"})
 
 _IMPACT = """\
 WITH last_epochs AS (SELECT run_id, max(epoch) AS epoch FROM metrics GROUP BY run_id)
-SELECT c.{key}, count(*) AS num_runs, avg(m.value) AS average, max(m.value) AS highest, min(m.value) AS lowest
+SELECT c.{key} AS {shown}, count(*) AS num_runs,
+    avg(m.value) AS average, max(m.value) AS highest, min(m.value) AS lowest
 FROM configs c
 JOIN last_epochs l ON l.run_id = c.run_id
 JOIN metrics m ON m.run_id = l.run_id AND m.epoch = l.epoch
@@ -51,7 +53,8 @@ def leaderboard(*, ranking: Sequence[Best] | None = None, root: str | Path | Non
 def hyperparameter_impact(key: str, metric: str, *, root: str | Path | None = None) -> pl.DataFrame:
     """How a metric at each run's last epoch goes with a hyper-parameter: number of runs, average, highest, lowest.
 
-    Runs that have no such value at their last epoch, or NaN, are left out.
+    Runs that have no such value at their last epoch, or NaN, are left out. A hyper-parameter called like one of these
+    four columns stands as `config_<its name>`.
 
     Raises:
         HyperparameterUnknown: no config has it.
@@ -64,20 +67,26 @@ def hyperparameter_impact(key: str, metric: str, *, root: str | Path | None = No
     ]
     if key not in known:
         raise HyperparameterUnknown(key, known)
-    return _asked(root, ["configs", "metrics"], _IMPACT.format(key=identifier(key)), [metric])
+    shown = f"config_{key}" if key.lower() in _FIGURES else key
+    sql = _IMPACT.format(key=identifier(key), shown=identifier(shown))
+    return _asked(root, ["configs", "metrics"], sql, [metric])
 
 
-def metric_trend(run_id: str, metrics: Sequence[str] | None = None, *, root: str | Path | None = None) -> pl.DataFrame:
+def metric_trend(
+    run_id: str, metrics: str | Sequence[str] | None = None, *, root: str | Path | None = None
+) -> pl.DataFrame:
     """The values of a run by epoch and metric.
 
     Args:
         run_id: of the run.
-        metrics: None for all.
+        metrics: one or several; None for all.
         root: of the lakehouse; that of this home by default.
 
     Raises:
         StoreError: see `AppendTables.snapshot`.
     """
+    if isinstance(metrics, str):
+        metrics = [metrics]
     wanted = None if metrics is None else list(metrics)
     return _asked(root, ["metrics"], _TREND, [run_id, wanted, wanted])
 

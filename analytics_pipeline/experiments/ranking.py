@@ -5,11 +5,15 @@ Belongs here: that choice, and how it is written down. Does not: the view that f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from analytics_pipeline.errors.experiments import RankingRefused
+from analytics_pipeline.experiments.rows import is_sql_text
+
+logger = logging.getLogger(__name__)
 
 _TAKEN = frozenset({"run_id", "status", "epochs_completed"})
 
@@ -57,14 +61,17 @@ def checked_ranking(ranking: Sequence[Best]) -> Sequence[Best]:
     """The metrics, if a leaderboard can be made of them.
 
     Raises:
-        RankingRefused: there is none, or two columns have one name.
+        RankingRefused: there is none, two columns have one name, or SQL cannot say a name.
     """
     if not ranking:
         raise RankingRefused("", "is missing: name at least one")
     taken = set(_TAKEN)
     for best in ranking:
-        if not best.column or not best.metric or best.column.lower() in taken:
-            raise RankingRefused(best.column, "needs a column of its own, and a metric")
+        for name in (best.column, best.metric):
+            if not is_sql_text(name):
+                raise RankingRefused(name, "is no text, or one that is empty or that SQL cannot say")
+        if best.column.lower() in taken:
+            raise RankingRefused(best.column, "needs a column of its own")
         taken.add(best.column.lower())
     return tuple(ranking)
 
@@ -74,8 +81,9 @@ def stored_ranking(settings: object) -> Sequence[Best]:
     if not isinstance(settings, list) or not settings:
         return DEFAULT_RANKING
     try:
-        return tuple(Best(str(one["column"]), str(one["metric"]), Goal(one["goal"])) for one in settings)
-    except (KeyError, TypeError, ValueError):  # somebody else's: logging goes on all the same
+        return checked_ranking([Best(one["column"], one["metric"], Goal(one["goal"])) for one in settings])
+    except (KeyError, TypeError, ValueError) as error:  # somebody else's: logging goes on all the same
+        logger.warning("The leaderboard ranks as it does by default: %r was stored instead of a choice.", error)
         return DEFAULT_RANKING
 
 

@@ -58,12 +58,12 @@ def frame(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[obje
 
 def _create_views(connection: duckdb.DuckDBPyConnection, root: Path, wanted: set[str], ranking: Sequence[Best]) -> None:
     if LEADERBOARD in wanted:
-        wanted |= {"runs", "configs"}
+        wanted |= {"configs"}
     tables = tables_at(root)
     files = tables.snapshot()
     connection.execute(f"CREATE SCHEMA {RAW}")
     for table, columns in TABLES.items():
-        if table in wanted or (table == "metrics" and LEADERBOARD in wanted):
+        if table in wanted or (table in {"runs", "metrics"} and LEADERBOARD in wanted):
             content = with_columns(files.get(table, TableFiles((), (), (), None, 0)), columns)
             select = moment_sql(content, tables.layout, table)
             connection.execute(f"CREATE VIEW {RAW}.{identifier(table)} AS {select}")

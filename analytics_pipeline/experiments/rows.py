@@ -16,6 +16,7 @@ from datetime import time as time_of_day
 from typing import Any, TypeAlias
 
 from analytics_pipeline.errors.experiments import ConfigKeyRefused, LoggedValueRefused
+from analytics_pipeline.experiments.storable import Storable
 
 Scalar: TypeAlias = "bool | int | float | str | None"
 Row: TypeAlias = "dict[str, Scalar]"
@@ -89,7 +90,7 @@ def metric_rows(run_id: str, epoch: int, values: Mapping[str, float]) -> list[Ro
     Raises:
         LoggedValueRefused: a name or value cannot be one.
     """
-    _check_mapping("metrics", values)
+    check_mapping("metrics", values)
     run, at = checked_name("run_id", run_id), checked_int("epoch", epoch, -_LARGEST)
     checked = [(checked_name("metric", name), checked_float(f"metric {name}", values[name])) for name in values]
     first = clock.take(len(checked))
@@ -106,7 +107,7 @@ def config_columns(config: Mapping[str, object]) -> Row:
         ConfigKeyRefused: a key cannot be a column.
         LoggedValueRefused: it is no mapping, or a value cannot be stored.
     """
-    _check_mapping("config", config)
+    check_mapping("config", config)
     return {_checked_key(key): _column(key, value) for key, value in config.items()}
 
 
@@ -136,7 +137,7 @@ def json_text(what: str, value: object, default: Callable[[object], object] | No
 
 
 def _checked_key(key: object) -> str:
-    if not isinstance(key, str) or not key or not _is_unicode(key) or "\0" in key:
+    if not isinstance(key, str) or not is_sql_text(key):
         raise ConfigKeyRefused(key, "is no text, or an empty one")
     if key.lower() in RESERVED:
         raise ConfigKeyRefused(key, "is a column of the table itself")
@@ -144,6 +145,8 @@ def _checked_key(key: object) -> str:
 
 
 def _column(key: str, value: object) -> Scalar:
+    if isinstance(value, Storable):
+        raise LoggedValueRefused(f"config {key}", type(value).__name__, "a value; objects belong among the fields")
     plain = _said(value)
     if isinstance(plain, str):
         return checked_text(f"config {key}", plain)
@@ -171,8 +174,8 @@ def _plain(value: object) -> object:
         return os.fspath(value)
     if isinstance(value, bool | int | float | str) and type(value).__module__ != "builtins":
         return value.value if hasattr(value, "value") else _builtin(value)
-    if _is_time_of_numpy(value):
-        return value  # of nanoseconds `item()` makes a number
+    if isinstance(value, Mapping) or _is_time_of_numpy(value):
+        return value  # of nanoseconds `item()` makes a number; `item` of a mapping may be one of its names
     item = getattr(value, "item", None)
     if callable(item) and getattr(value, "ndim", None) == 0:
         return item()
@@ -200,7 +203,12 @@ def _finite(value: object) -> object:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _check_mapping(what: str, value: object) -> None:
+def check_mapping(what: str, value: object) -> None:
+    """Refuse what has no names.
+
+    Raises:
+        LoggedValueRefused: it is no mapping.
+    """
     if not isinstance(value, Mapping):
         raise LoggedValueRefused(what, value, "a mapping of names to values; {} where there are none")
 
@@ -209,12 +217,25 @@ def _is_scalar(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
+def is_sql_text(value: object) -> bool:
+    """Whether SQL can say it, and a column can be called so."""
+    return isinstance(value, str) and value != "" and "\0" not in value and _is_unicode(value)
+
+
 def _is_unicode(text: str) -> bool:
     return text.isascii() or text.encode(errors="ignore").decode() == text
 
 
 def jsonable(value: object) -> Any:
-    """What stands in JSON for a value that it does not know."""
+    """What stands in JSON for a value that it does not know.
+
+    Raises:
+        TypeError: it is an object, whose contents do not stand in the tables.
+    """
+    if isinstance(value, Storable):
+        raise TypeError(f"a {type(value).__name__} in it belongs among the fields")
+    if isinstance(value, Mapping):
+        return dict(value)
     plain = _plain(value)
     if plain is not value:
         return str(plain) if type(plain) is type(value) else plain  # NumPy gives a longdouble for a longdouble

@@ -40,11 +40,26 @@ TABLES: Mapping[str, Columns] = {
 }
 """Columns of each table; `runs` and `configs` have one more for each hyper-parameter."""
 
-_KEYS = {"runs": "run_id", "configs": "run_id", "datasets": "dataset_id", "artifacts": "run_id, path"}
+_KEYS = {"configs": "run_id", "datasets": "dataset_id", "artifacts": "run_id, path"}
 
 _LATEST_ROW = """\
 SELECT * FROM {raw}.{table}
 QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY logged_at DESC) = 1"""
+
+# A row that says nothing but a status hides nothing else: `concat_ws` leaves out what is NULL, and then has the run
+# alone.
+_RUNS = f"""\
+WITH latest AS (
+    SELECT run_id, arg_max_null(status, logged_at) AS status, max(logged_at) AS logged_at,
+        arg_max(experiment_id, logged_at) AS experiment_id, arg_max(fields, logged_at) AS fields
+    FROM {RAW}.runs GROUP BY run_id
+), told AS (
+    SELECT * EXCLUDE (status, logged_at, experiment_id, fields) FROM {RAW}.runs
+    WHERE concat_ws('|', *COLUMNS(* EXCLUDE (status, logged_at, experiment_id, fields))) <> run_id
+    QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY logged_at DESC) = 1
+)
+SELECT l.*, t.* EXCLUDE (run_id)
+FROM latest AS l LEFT JOIN told AS t ON t.run_id = l.run_id"""
 
 # An aggregate takes two thirds of the time of a window, and a condition on the run still reaches the files.
 _METRICS = f"""\
@@ -62,7 +77,7 @@ WITH latest AS (
     SELECT COLUMNS(lambda c: lower(c) NOT IN ({taken})) FROM configs
 )
 SELECT r.run_id, r.status, h.* EXCLUDE (run_id), {columns}, b.epochs_completed
-FROM (SELECT run_id, status FROM runs) AS r
+FROM (SELECT run_id, arg_max_null(status, logged_at) AS status FROM {raw}.runs GROUP BY run_id) AS r
 LEFT JOIN hyperparameters AS h ON h.run_id = r.run_id
 LEFT JOIN bests AS b ON b.run_id = r.run_id
 ORDER BY b.{first} {direction} NULLS LAST, r.run_id"""
@@ -71,7 +86,7 @@ ORDER BY b.{first} {direction} NULLS LAST, r.run_id"""
 def views_sql(ranking: Sequence[Best]) -> Mapping[str, str]:
     """The SELECT of each view, in an order in which each finds those that it reads."""
     latest = {name: _LATEST_ROW.format(raw=RAW, table=name, key=key) for name, key in _KEYS.items()}
-    return {**latest, "metrics": _METRICS, LEADERBOARD: leaderboard_sql(ranking)}
+    return {"runs": _RUNS, **latest, "metrics": _METRICS, LEADERBOARD: leaderboard_sql(ranking)}
 
 
 def leaderboard_sql(ranking: Sequence[Best]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from analytics_pipeline.errors.experiments import LakehouseUnusable
 from analytics_pipeline.experiments.rows import Row
 
 
@@ -15,13 +16,31 @@ def lakehouse(root: str | Path | None) -> Path:
     """The folder of a lakehouse, absolute: a later change of the working directory does not move it.
 
     Raises:
+        LakehouseUnusable: no folder can be called so.
         SettingsError: no root is given, and the home cannot be found.
     """
     if root is not None:
-        return Path(root).expanduser().resolve()
+        try:
+            return absolute(root)
+        except ValueError as error:
+            raise LakehouseUnusable(repr(str(root)), str(error)) from error
     from analytics_pipeline.settings import find_home  # noqa: PLC0415 - imports pydantic, as long as all the rest
 
     return find_home().experiments
+
+
+def absolute(path: str | Path) -> Path:
+    """A path that no later change of the working directory moves.
+
+    Raises:
+        ValueError: there cannot be such a path, or no Parquet file below it.
+    """
+    try:
+        found = Path(path).expanduser().resolve()
+    except (RuntimeError, OSError) as error:  # of a user who is not there; links in a circle
+        raise ValueError(str(error)) from error
+    str(found).encode()  # DuckDB opens no other
+    return found
 
 
 def append_rows(root: str | Path | None, rows: Mapping[str, Sequence[Row]]) -> None:

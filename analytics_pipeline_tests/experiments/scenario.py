@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ ORDER BY epoch;
 """.replace("run_20260101_001", "r1")
 
 
+BEST_FIVE = """
+SELECT run_id FROM leaderboard LIMIT 5
+"""
+
+TRENDS_OF_BEST = """
+SELECT run_id, epoch, metric, value
+FROM metrics
+WHERE run_id = ANY($1) AND metric IN ('val_f1', 'val_loss')
+ORDER BY run_id, epoch
+"""
+
+
 def log_all(root: Path) -> None:
     """Log the runs, each epoch by itself, and each of them as done in the end."""
     for run_id, config in CONFIGS.items():
@@ -59,11 +72,13 @@ def log_all(root: Path) -> None:
         log_run(run_id, config, "done", root=root)
 
 
-def rows(database: Path, sql: str, schema: str = "main") -> list[tuple[Any, ...]]:
+def rows(
+    database: Path, sql: str, schema: str = "main", params: Sequence[object] | None = None
+) -> list[tuple[Any, ...]]:
     """What anybody's DuckDB answers who opens a file of views."""
     with duckdb.connect(str(database), read_only=True) as connection:
         connection.execute(f"USE {schema}")
-        return connection.execute(sql).fetchall()
+        return connection.execute(sql, params).fetchall()
 
 
 def assert_queries_of_the_page_are_right(database: Path, schema: str) -> None:
@@ -85,5 +100,15 @@ def assert_queries_of_the_page_are_right(database: Path, schema: str) -> None:
     assert {(epoch, metric): value for epoch, metric, value in trend} == {
         (epoch, metric): value
         for metric, values in (("val_f1", F1["r1"]), ("val_loss", LOSS["r1"]))
+        for epoch, value in enumerate(values, 1)
+    }
+    best = [run for (run,) in rows(database, BEST_FIVE, schema)]
+    assert best == ranked
+    trends = rows(database, TRENDS_OF_BEST, schema, [best[:2]])
+    assert [row[:2] for row in trends] == sorted(row[:2] for row in trends)
+    assert {row[:3]: row[3] for row in trends} == {
+        (run, epoch, metric): value
+        for run in best[:2]
+        for metric, values in (("val_f1", F1[run]), ("val_loss", LOSS[run]))
         for epoch, value in enumerate(values, 1)
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analytics_pipeline.errors import ExportFailed, ExportRefused
+from analytics_pipeline.errors import ExportFailed, ExportRefused, LakehouseUnusable
 from analytics_pipeline.experiments import log_metrics, log_run
 from analytics_pipeline.experiments.__main__ import main
 from analytics_pipeline.experiments.exports import export
@@ -90,6 +90,7 @@ def test_an_export_replaces_what_was_there_and_leaves_no_draft(root: Path, tmp_p
 
 
 def test_a_folder_that_cannot_be_written_is_named(root: Path, tmp_path: Path) -> None:
+    log_all(root)
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportFailed, match=re.escape(str(tmp_path / "file"))):
         export(root, tmp_path / "file" / "exports")
@@ -118,9 +119,34 @@ def test_whole_numbers_are_exact_in_the_files(root: Path) -> None:
     assert record["seed"] == 2**62 + 1
 
 
-def test_an_empty_lakehouse_is_exported_as_empty_lists(root: Path) -> None:
-    folder = export(root).folder
+def test_one_metric_is_named_without_a_list(root: Path) -> None:
+    log_all(root)
+    records = strictly(export(root, metrics="val_f1", top=10**20).folder / "metric_trends.json")
 
+    assert {(record["run_id"], record["metric"]) for record in records} == {(run, "val_f1") for run in F1}
+
+
+def test_a_root_in_which_nothing_was_logged_is_refused_and_nothing_written_beside_it(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typo of the root once had an empty export beside it."""
+    log_all(root)
+    for typo in (root.parent / "typo", tmp_path):
+        with pytest.raises(ExportRefused, match=re.escape(str(typo))):
+            export(typo)
+        assert not (typo.parent / "exports").exists()
+    assert main(["export", "--root", "/"]) == 1
+
+    assert "error: root is '/'" in capsys.readouterr().err
+
+
+def test_the_lakehouse_of_a_home_is_exported_as_empty_lists_before_anything_was_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
+    folder = export().folder
+
+    assert folder == tmp_path / "home" / "exports"
     assert strictly(folder / "leaderboard.json") == []
     assert strictly(folder / "metric_trends.json") == []
 
@@ -138,6 +164,26 @@ def test_the_commands_build_and_export_without_dagster(
     assert "Exported 3 runs and 3 points" in capsys.readouterr().out
     assert main(["build", "--root", str(root), "--best", "nonsense"]) == 1
     assert "error: The leaderboard's metric 'nonsense'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "half\udc80", "no\0thing"])
+def test_a_path_that_cannot_be_one_fails_by_name(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    log_all(root)
+    pl.DataFrame({"run_id": ["a"]}).write_parquet(tmp_path / "runs.parquet")
+    commands = [
+        ["build", "--root", path],
+        ["export", "--root", path],
+        ["export", "--root", str(root), "--to", path],
+        ["import", path, "--root", str(root)],
+        ["import", str(tmp_path), "--root", path],
+    ]
+    for command in commands:
+        assert main(command) == 1
+        assert f"error: {path!r}" in capsys.readouterr().err
+    with pytest.raises(LakehouseUnusable, match=re.escape(repr(path))):
+        log_run("a", {}, root=path)
 
 
 @pytest.mark.parametrize("command", ["build", "export", "import"])

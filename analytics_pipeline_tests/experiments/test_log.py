@@ -8,10 +8,12 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +33,7 @@ from analytics_pipeline.experiments import (
 )
 from analytics_pipeline.experiments.rows import Clock
 from analytics_pipeline.objects import DataStore
+from analytics_pipeline.objects.mapping import AttributeMapping
 from analytics_pipeline_tests.experiments.scenario import rows
 
 HEAVY = ("polars", "pyarrow", "duckdb", "dagster", "pydantic", "numpy")
@@ -89,6 +92,29 @@ def test_a_config_is_kept_where_the_last_call_gave_none(root: Path) -> None:
     log_run("r", {}, "done", root=root)
 
     assert leaderboard(root=root).rows() == [("r", "done", 0.1, None, None, None)]
+
+
+def test_a_status_alone_hides_nothing_that_was_logged_of_the_run(root: Path) -> None:
+    log_run("r", {"lr": 0.1, "name": ""}, experiment_id="sweep", fields={"n": 1}, root=root)
+    log_run("other", {"dropout": 0.5}, root=root)
+    log_run("r", {}, "done", root=root)
+    sql = "SELECT run_id, status, experiment_id, fields, lr, name, dropout FROM runs ORDER BY run_id DESC"
+    other = ("other", "running", None, None, None, None, 0.5)
+
+    assert rows(root / "analytics.duckdb", sql) == [("r", "done", "sweep", '{"n": 1}', 0.1, "", None), other]
+    log_run("r", {}, "archived", fields={"n": 2}, root=root)
+    assert rows(root / "analytics.duckdb", sql) == [("r", "archived", "sweep", '{"n": 2}', 0.1, "", None), other]
+    log_run("r", {"dropout": 0.2}, "again", experiment_id="second", root=root)
+    assert rows(root / "analytics.duckdb", sql)[0] == ("r", "again", "second", '{"n": 2}', None, None, 0.2)
+    newest = "SELECT logged_at = (SELECT max(logged_at) FROM experiments_raw.runs) FROM runs WHERE run_id = 'r'"
+    assert rows(root / "analytics.duckdb", newest) == [(True,)]
+
+
+def test_a_name_that_is_empty_is_a_value_of_a_config(root: Path) -> None:
+    log_run("r", {"name": "first"}, root=root)
+    log_run("r", {"name": ""}, root=root)
+
+    assert rows(root / "analytics.duckdb", "SELECT name FROM runs") == [("",)]
 
 
 def test_a_config_logged_anew_replaces_the_former_one_as_a_whole(root: Path) -> None:
@@ -175,6 +201,41 @@ def test_a_config_that_is_no_mapping_is_refused_by_name(root: Path, config: Any)
         log_run("r", config, root=root)
     with pytest.raises(LoggedValueRefused, match=r"metrics is .*must be a mapping"):
         log_metrics("r", 1, config, root=root)
+
+    assert not files(root)
+
+
+@pytest.mark.parametrize("fields", ["abc", [("a", 1)], 3, DataStore(a=1)])
+def test_fields_that_are_no_mapping_are_refused_by_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: Any
+) -> None:
+    monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
+    with pytest.raises(LoggedValueRefused, match=r"fields is .*must be a mapping"):
+        log_run("r", {}, fields=fields, root=root)
+
+    assert not files(root)
+    assert not (tmp_path / "home").exists()
+
+
+def test_every_mapping_is_one_as_a_dictionary_is(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once stood there as its `repr`, and its DataStores were stored nowhere."""
+    monkeypatch.setenv("ANALYTICS_HOME", str(tmp_path / "home"))
+    inner = MappingProxyType({"item": 1, "dtype": [2.0, math.nan]})
+    log_run("r", {"opt": inner}, fields=AttributeMapping(n=inner, deep=[AttributeMapping(s=DataStore(x=3))]), root=root)
+    ((fields, opt),) = rows(root / "analytics.duckdb", "SELECT fields, opt FROM runs JOIN configs USING (run_id)")
+    told = json.loads(fields)
+
+    assert json.loads(opt) == told["n"] == {"item": 1, "dtype": [2.0, None]}
+    assert DataStore.from_url(told["deep"][0]["s"]).x == 3
+
+
+@pytest.mark.parametrize(
+    "nested", [lambda one: one, lambda one: {"a": one}, lambda one: [MappingProxyType({"a": one})]]
+)
+def test_an_object_in_a_config_is_refused_by_name(root: Path, nested: Callable[[object], object]) -> None:
+    for call in (log_config, log_run):
+        with pytest.raises(LoggedValueRefused, match=r"config result is .*belongs? among the fields"):
+            call("r", {"lr": 1, "result": nested(DataStore(a=1))}, root=root)
 
     assert not files(root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from analytics_pipeline.experiments import leaderboard, log_metrics, log_run, metric_trend
+from analytics_pipeline.experiments.reading import frame, opened
 from analytics_pipeline.experiments.tables import tables_at
 from analytics_pipeline_tests.thinning import thinned
 
@@ -29,12 +31,20 @@ class Logged(RuleBasedStateMachine):
         self.root = Path(self.folder.name, "lake")
         self.statuses: dict[str, str] = {}
         self.configs: dict[str, dict[str, float]] = {}
+        self.experiments: dict[str, str] = {}
         self.values: dict[tuple[str, int, str], float] = {}
 
-    @rule(run_id=RUNS, config=CONFIGS, status=st.sampled_from(["running", "done", "failed"]))
-    def run(self, run_id: str, config: dict[str, float], status: str) -> None:
-        log_run(run_id, config, status, root=self.root)
+    @rule(
+        run_id=RUNS,
+        config=CONFIGS,
+        status=st.sampled_from(["running", "done", "failed"]),
+        experiment=st.sampled_from([None, "e", "f"]),
+    )
+    def run(self, run_id: str, config: dict[str, float], status: str, experiment: str | None) -> None:
+        log_run(run_id, config, status, experiment_id=experiment, root=self.root)
         self.statuses[run_id] = status
+        if experiment:
+            self.experiments[run_id] = experiment
         if config:
             self.configs[run_id] = config
 
@@ -46,6 +56,10 @@ class Logged(RuleBasedStateMachine):
     @rule()
     def compact(self) -> None:
         tables_at(self.root).compact()
+
+    @rule()
+    def throw_copies_away(self) -> None:
+        shutil.rmtree(self.root / ".compacted", ignore_errors=True)
 
     @invariant()
     def the_trends_are_the_latest_values(self) -> None:
@@ -67,6 +81,17 @@ class Logged(RuleBasedStateMachine):
             config = self.configs.get(run_id, {})
             for key in ("lr", "hidden dim", "x"):
                 assert row.get(key) == config.get(key)
+
+    @invariant()
+    def the_runs_have_all_that_was_said_of_them(self) -> None:
+        with opened(self.root, ["runs"]) as connection:
+            found = frame(connection, "SELECT * FROM runs ORDER BY run_id").to_dicts()
+        assert [row["run_id"] for row in found] == sorted(self.statuses)
+        for row in found:
+            run_id = row["run_id"]
+            assert (row["status"], row["experiment_id"]) == (self.statuses[run_id], self.experiments.get(run_id))
+            for key in ("lr", "hidden dim", "x"):
+                assert row.get(key) == self.configs.get(run_id, {}).get(key)
 
     def best(self, run_id: str) -> float | None:
         known = [value for (run, _, name), value in self.values.items() if run == run_id and name == "val_f1"]

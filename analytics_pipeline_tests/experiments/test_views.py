@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from datetime import timedelta
@@ -187,11 +188,38 @@ def test_a_ranking_can_be_asked_for_once(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ranking", [[], [Best("run_id", "x")], [Best("a", "x"), Best("A", "y")], [Best("", "x")], [Best("a", "")]]
+    "ranking",
+    [
+        [],
+        [Best("run_id", "x")],
+        [Best("a", "x"), Best("A", "y")],
+        [Best("", "x")],
+        [Best("a", "")],
+        [Best("a\0b", "x")],
+        [Best("a", "x\0")],
+        [Best("a\udc80", "x")],
+        [Best("a", "\ud800")],
+    ],
 )
 def test_a_ranking_without_columns_of_its_own_is_refused(root: Path, ranking: list[Best]) -> None:
     with pytest.raises(RankingRefused):
         build(root, ranking)
+    with pytest.raises(RankingRefused):
+        leaderboard(ranking=ranking, root=root)
+
+
+@pytest.mark.parametrize("column", ["a\0b", "a\ud800", "run_id", 5])
+def test_a_stored_ranking_that_cannot_work_stops_no_logging(
+    root: Path, caplog: pytest.LogCaptureFixture, column: object
+) -> None:
+    log_all(root)
+    stored = json.loads((root / ".views.json").read_text())
+    stored["settings"] = [{"column": column, "metric": "val_f1", "goal": "max"}]
+    (root / ".views.json").write_text(json.dumps(stored))
+    log_metrics("r1", 9, {"val_f1": 0.9}, root=root)
+
+    assert "ranks as it does by default" in caplog.text
+    assert rows(root / "analytics.duckdb", "SELECT run_id, best_f1 FROM leaderboard LIMIT 1") == [("r1", 0.9)]
 
 
 def test_a_hyperparameter_called_like_a_column_of_the_leaderboard_stays_in_configs(root: Path) -> None:
@@ -257,8 +285,17 @@ def test_helper_queries_are_those_of_the_page(root: Path) -> None:
     assert metric_trend("r2", ["val_loss"], root=root).rows() == [
         (epoch, "val_loss", value) for epoch, value in enumerate(LOSS["r2"], 1)
     ]
+    assert metric_trend("r2", "val_loss", root=root).equals(metric_trend("r2", ["val_loss"], root=root))
     with pytest.raises(HyperparameterUnknown, match="lr, hidden_dim, use_augmentation"):
         hyperparameter_impact("nope", "val_f1", root=root)
+
+
+@pytest.mark.parametrize("key", ["average", "highest", "lowest", "num_runs", "value", "epoch", "run", "Average"])
+def test_a_hyperparameter_may_be_called_like_a_column_of_the_answer(root: Path, key: str) -> None:
+    log_run("a", {key: 7}, root=root)
+    log_metrics("a", 1, {"val_f1": 0.5}, root=root)
+
+    assert hyperparameter_impact(key, "val_f1", root=root).rows() == [(7, 1, 0.5, 0.5, 0.5)]
 
 
 def test_an_empty_lakehouse_has_an_empty_leaderboard_and_is_not_made_by_reading(root: Path) -> None:
