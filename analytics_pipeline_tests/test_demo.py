@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from analytics_pipeline import demo
+from analytics_pipeline.experiments import log_run
 from analytics_pipeline.sample import sources
 from analytics_pipeline.settings import SOURCE_URL_VARIABLES, Home
 from analytics_pipeline_tests.workplace import Workplace
@@ -68,6 +70,22 @@ def test_it_fills_the_store_from_the_sample_and_changes_nothing_the_second_time(
     assert rows(again.stdout) == rows(first.stdout)
     assert (synced(newcomer), newcomer.version(), appended(newcomer)) == (events, version, files)
     assert "Warning" not in again.stdout
+
+
+def test_it_trains_until_all_runs_of_the_sweep_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep that was interrupted, or a run of the user's own, once kept it from ever training."""
+    home = Home(tmp_path / "home", "a test")
+    monkeypatch.setenv("ANALYTICS_HOME", str(home.path))
+
+    def trains() -> bool:
+        return any("digits_sweep" in part for command in demo._sweep(home) for part in command)
+
+    log_run("mine", {}, "done")
+    for number in range(1, 31):
+        log_run(f"digits_{number:03d}", {}, "done" if number < 30 else "running")
+    assert trains()
+    log_run("digits_030", {}, "done")
+    assert not trains()
 
 
 @pytest.mark.slow
