@@ -38,7 +38,7 @@ def absolute(path: str | Path) -> Path:
     try:
         found = Path(path).expanduser().resolve()
     except (RuntimeError, OSError) as error:  # of a user who is not there; links in a circle
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error).rstrip(".")) from error
     str(found).encode()  # DuckDB opens no other
     return found
 
