@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
+from analytics_pipeline_tests.capabilities.nobody import nobody
 from analytics_pipeline_tests.capabilities.scenario import BACKENDS, Make
+
+__all__ = ["nobody"]
 
 
 @pytest.fixture(params=BACKENDS)

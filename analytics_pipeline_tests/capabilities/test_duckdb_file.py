@@ -20,9 +20,9 @@ from analytics_pipeline.errors import (
     DatabaseUnreadable,
     RunNotFound,
 )
+from analytics_pipeline_tests.capabilities.nobody import as_nobody
 from analytics_pipeline_tests.capabilities.scenario import example, run, uids
 from analytics_pipeline_tests.capabilities.strangers import Stranger
-from analytics_pipeline_tests.workplace import REPOSITORY
 
 
 @pytest.fixture
@@ -153,8 +153,6 @@ def test_tables_of_other_programs_are_described_and_in_nobodys_way(path: Path) -
         store.get_run_uri("nobody")
 
 
-NOBODY = 65534
-
 AS_NOBODY = """
 import sys
 from analytics_pipeline.capabilities import AnalyticsStore, DuckDBBackend
@@ -167,33 +165,6 @@ try:
 except StoreUnwritable:
     print("refused")
 """
-
-
-def as_nobody(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        user=NOBODY,
-        group=NOBODY,
-        extra_groups=[],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-@pytest.fixture
-def nobody() -> None:
-    """Skips where no other user can be, or where he may not read Python itself: below a private home, say."""
-    if os.getuid() != 0:
-        pytest.skip("only root can become another user")
-    try:
-        probe = as_nobody("import analytics_pipeline_tests.capabilities.scenario")
-    except OSError as error:
-        pytest.skip(f"another user may not run this Python: {error}")
-    if probe.returncode:
-        pytest.skip(f"another user may not read this project: {probe.stderr.splitlines()[-1:]}")
 
 
 @pytest.mark.usefixtures("nobody")

@@ -22,6 +22,7 @@ import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
 from analytics_pipeline.errors import AnalyticsError, StoreUnwritable
+from analytics_pipeline_tests.capabilities.nobody import as_nobody
 from analytics_pipeline_tests.capabilities.processes import Progress, write_and_compact
 from analytics_pipeline_tests.capabilities.scenario import WiderRecord, example, files_below, run, uids
 from analytics_pipeline_tests.store.processes import start
@@ -312,17 +313,12 @@ def test_pipes_and_folders_of_such_names_are_no_files_of_a_table(filled: Parquet
 
 
 AS_NOBODY = """
-import os, sys, tempfile
+import sys
 from pathlib import Path
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
 from analytics_pipeline.errors import StoreUnwritable
 from analytics_pipeline_tests.capabilities.scenario import run, uids
-with tempfile.TemporaryDirectory() as folder:  # everything is imported here: nobody may not even read the project
-    used = ParquetBackend(folder)
-    AnalyticsStore(used).write([run("w")])
-    uids(used), used.get_run_uri("w")
 backend = ParquetBackend(sys.argv[1])
-os.setgid(65534); os.setuid(65534)
 print(uids(backend), Path(backend.get_run_uri("c")).name, backend.query_sql("SELECT count(*) FROM runs").item())
 try:
     AnalyticsStore(backend).write([run("x")])
@@ -332,7 +328,7 @@ print(uids(backend))
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.usefixtures("nobody")
 @pytest.mark.parametrize("index", ["current", "behind", "none"])
 def test_a_user_who_may_only_read_sees_everything_and_is_told_that_he_cannot_write(
     filled: ParquetBackend, index: str
@@ -351,9 +347,8 @@ def test_a_user_who_may_only_read_sees_everything_and_is_told_that_he_cannot_wri
     name = Path(filled.get_run_uri("c")).name if index == "current" else None
     if index == "none":
         remove(filled.path / ".index.sqlite")
-    process = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, filled.path], check=True, capture_output=True, text=True, timeout=120
-    )
+    process = as_nobody(AS_NOBODY, filled.path)
+    assert process.returncode == 0, process.stderr
     first, refused, last = process.stdout.splitlines()
     assert first.startswith(str(expected))
     assert first.endswith(" 12")
