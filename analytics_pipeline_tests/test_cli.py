@@ -79,6 +79,7 @@ def assets_of(dataset: str) -> set[str]:
     return {f"{dataset}_{table}" for table in ("dataset", "results", "data", "metadata", *derived)}
 
 
+@pytest.mark.slow
 def test_a_refresh_of_all_fills_an_empty_store_and_finds_nothing_the_second_time(workplace: Workplace) -> None:
     assert_done(workplace.execute("refresh_all_job"))
     first, version = workplace.events(), workplace.version()

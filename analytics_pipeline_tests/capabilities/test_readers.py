@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -26,6 +27,7 @@ from analytics_pipeline_tests.capabilities.nobody import as_nobody
 from analytics_pipeline_tests.capabilities.processes import Progress, write_and_compact
 from analytics_pipeline_tests.capabilities.scenario import WiderRecord, example, files_below, run, uids
 from analytics_pipeline_tests.store.processes import start
+from analytics_pipeline_tests.thinning import thinned
 
 SUMMARY = "SELECT run_uid, score, notes, augmented FROM example ORDER BY ALL"
 COLUMNS = ["run_uid", "score", "notes", "augmented"]
@@ -247,10 +249,10 @@ def a_link_to_nothing(index: Path) -> None:
     index.symlink_to(index.with_name("nowhere"))
 
 
-@pytest.mark.parametrize(
-    "harm", [remove, remove_the_log, overwrite, empty, damage_pages, from_a_later_version, a_link_to_nothing]
-)
-@pytest.mark.parametrize("first", ["query", "write"])
+HARMS = (remove, remove_the_log, overwrite, empty, damage_pages, from_a_later_version, a_link_to_nothing)
+
+
+@pytest.mark.parametrize(("first", "harm"), thinned(itertools.product(["query", "write"], HARMS), 2))
 def test_a_lost_or_damaged_index_is_made_anew(filled: ParquetBackend, harm: Callable[[Path], None], first: str) -> None:
     """From the Parquet files alone; whoever still had it open goes on."""
     filled.tables.compact()

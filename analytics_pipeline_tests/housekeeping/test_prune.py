@@ -129,6 +129,7 @@ def test_what_stays_can_be_looked_at(history: Mapping[str, str], lasting: dg.Dag
     assert len(lasting.all_logs(history["first"])) == before > 0
 
 
+@pytest.mark.slow
 def test_young_runs_stay(history: Mapping[str, str], lasting: dg.DagsterInstance) -> None:
     assert prune(lasting, MONTH) == Pruned(runs=0, kept=0)
     assert lasting.get_runs_count() == len(history)

@@ -16,6 +16,7 @@ from analytics_pipeline.sync.postgres.session import connect
 from analytics_pipeline.sync.postgres.sql import subselect
 from analytics_pipeline.sync.postgres.traits import QueryTraits, query_traits
 from analytics_pipeline_tests.sync.postgres_reading import execute
+from analytics_pipeline_tests.thinning import thinned
 
 SCHEMA = (
     "CREATE TYPE mood AS ENUM ('sad', 'happy')",
@@ -303,7 +304,7 @@ UNFIT = (
 )
 
 
-@pytest.mark.parametrize("case", range(len(UNFIT)))
+@pytest.mark.parametrize("case", thinned(range(len(UNFIT)), 3))
 def test_what_row_versions_cannot_stand_for_is_refused(
     postgres_url: str, connection: psycopg.Connection, case: int
 ) -> None:

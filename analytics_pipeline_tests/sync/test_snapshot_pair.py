@@ -10,6 +10,7 @@ from analytics_pipeline.sync.spec import Half
 from analytics_pipeline_tests.sync.postgres_reading import execute
 from analytics_pipeline_tests.sync.processes import PAIRS_AT_START, context, start, write_pairs
 from analytics_pipeline_tests.sync.scenario import NOW, PAIR, UNPARTITIONED, asked_of, job_of, published, spec_of
+from analytics_pipeline_tests.thinning import thinned
 
 TORN = """
 SELECT count(*) FROM demo_results AS r
@@ -23,7 +24,7 @@ WHERE (SELECT count(*) FROM demo_results AS r WHERE r.dataset_id = d.dataset_id)
 
 
 @pytest.mark.parametrize("syncs", [5, pytest.param(25, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("shape", ["daily", "unpartitioned", "parallel"])
+@pytest.mark.parametrize("shape", thinned(["daily", "unpartitioned", "parallel"], 3))
 def test_A9_a_result_is_never_published_without_its_record(  # noqa: N802 - a finding's id
     postgres_url: str, store: Store, shape: str, syncs: int
 ) -> None:
