@@ -184,11 +184,12 @@ def layout(
     metrics: Mapping[str, _Metric], common: Sequence[str], names: Mapping[str, Sequence[str]], base: Sequence[str]
 ) -> tuple[dict[tuple[str | None, str], str], dict[str, str]]:
     """The column of each signal (of no metric for common metadata), and the columns' types."""
-    used = {name.lower() for name in base}
+    taken = frozenset(name.lower() for name in base)
+    used = set(taken)
     places: dict[tuple[str | None, str], str] = {}
     types: dict[str, str] = {}
     for name in common:
-        if name.lower() not in used:
+        if name.lower() not in taken:
             kinds = {found for metric in metrics.values() for found in metric.kinds.get(name, ())}
             places[None, name] = column = free(name, used)
             types[column] = sql_type(kinds)
