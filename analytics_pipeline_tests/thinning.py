@@ -1,6 +1,6 @@
-"""Thinning: of a long list of cases each build runs some, and `make test-slow` the others.
+"""Thinning: of long lists of cases and of long histories each build runs some, and `make test-slow` the others.
 
-Belongs here: that choice. Does not: the cases.
+Belongs here: that choice. Does not: the cases, or what may happen in a history.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import pytest
 from _pytest.mark.structures import ParameterSet
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 
 def thinned(cases: Iterable[object], every: int) -> list[ParameterSet]:
@@ -19,3 +21,16 @@ def thinned(cases: Iterable[object], every: int) -> list[ParameterSet]:
         )
         for number, case in enumerate(cases)
     ]
+
+
+def run_histories(machine: type[RuleBasedStateMachine], examples: int, steps: int) -> None:
+    """Compare a model with the real thing over so many histories, each of so many steps."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

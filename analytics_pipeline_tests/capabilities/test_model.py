@@ -10,14 +10,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend, Record
 from analytics_pipeline.store import Store, create_store
 from analytics_pipeline_tests.capabilities.scenario import ExampleRecord, Run, WiderRecord
-from analytics_pipeline_tests.thinning import thinned
+from analytics_pipeline_tests.thinning import run_histories, thinned
 
 UIDS = st.sampled_from([f"run-{number}" for number in range(8)])
 WHO = st.sampled_from([0, 1])
@@ -146,12 +145,4 @@ class StoreOfRuns(RuleBasedStateMachine):
 @pytest.mark.parametrize("examples", thinned([8, 60], 2))
 def test_a_store_holds_each_run_once_whatever_happens_to_its_files(examples: int) -> None:
     """Short histories in each build, long ones in the slow suite."""
-    run_state_machine_as_test(
-        StoreOfRuns,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=10,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(StoreOfRuns, examples, steps=10)

@@ -8,14 +8,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from analytics_pipeline.experiments import leaderboard, log_metrics, log_run, metric_trend
 from analytics_pipeline.experiments.reading import frame, opened
 from analytics_pipeline.experiments.tables import tables_at
-from analytics_pipeline_tests.thinning import thinned
+from analytics_pipeline_tests.thinning import run_histories, thinned
 
 RUNS = st.sampled_from(["a", "b", "run c"])
 VALUES = st.one_of(st.integers(-3, 3), st.floats(-1, 1), st.just(math.nan))
@@ -108,12 +107,4 @@ class Logged(RuleBasedStateMachine):
 @pytest.mark.parametrize("examples", thinned([5, 40], 2))
 def test_views_show_what_was_logged_last(examples: int) -> None:
     """Short histories in each build, long ones in the slow suite."""
-    run_state_machine_as_test(
-        Logged,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=12,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Logged, examples, steps=12)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from analytics_pipeline.store import Change, JoinView, Replace, create_store, open_store
 from analytics_pipeline_tests.store.scenario import change_of, facts, files_listed, files_on_disk
-from analytics_pipeline_tests.thinning import thinned
+from analytics_pipeline_tests.thinning import run_histories, thinned
 
 TABLES = ("facts", "notes", "extras")
 ROWS = st.lists(st.integers(0, 9), max_size=4)
@@ -96,12 +95,4 @@ class StoreIsADictionary(RuleBasedStateMachine):
 @pytest.mark.parametrize("examples", thinned([8, 100], 2))
 def test_a_store_is_a_dictionary(examples: int) -> None:
     """Short histories in each build, long ones in the slow suite."""
-    run_state_machine_as_test(
-        StoreIsADictionary,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=10,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    run_histories(StoreIsADictionary, examples, steps=10)
