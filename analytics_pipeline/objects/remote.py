@@ -64,7 +64,7 @@ class RemoteBase:
             else:
                 self._filesystem.pipe_file(place, b"".join(encoded.pieces()))
         except Exception as error:
-            raise ObjectUnwritable(self.url, self._failures.shown(error)) from error
+            raise ObjectUnwritable(self.url, self._failures.shown(error)) from None
 
     def _upload(self, place: str, encoded: Encoded) -> None:
         file = self._filesystem.open(place, "wb")

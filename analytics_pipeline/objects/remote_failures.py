@@ -47,7 +47,7 @@ class Failures:
         except FileNotFoundError:
             raise
         except Exception as error:  # each client has errors of its own, which are no OSErrors
-            raise ObjectsUnreachable(self._base, self.shown(error)) from error
+            raise ObjectsUnreachable(self._base, self.shown(error)) from None
 
     @contextmanager
     def of_object(self, path: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -140,3 +141,13 @@ def test_what_is_no_url_of_a_base_is_refused(url: str) -> None:
     with pytest.raises(ObjectsBaseRefused, match="Set ANALYTICS_OBJECTS_URL") as told:
         open_base(url)
     assert "sesame" not in str(told.value)
+
+
+def test_nor_is_it_in_the_traceback() -> None:
+    """A client that repeats its token in an error is not told along as the cause."""
+    base = of_nobody(key="someone", secret="open-sesame", client_kwargs={"aws_session_token": "open-sesame\n"})
+    for act in (lambda: DataStoreIO.write(b"x", "mine", base), lambda: base.entries("")):
+        with pytest.raises((ObjectUnwritable, ObjectsUnreachable)) as raised:
+            act()
+        assert "open-sesame" not in "".join(traceback.format_exception(raised.value))
+        assert raised.value.__suppress_context__
