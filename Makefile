@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER := .venv-checkmaite
 PEER_READY := $(PEER)/.ready
+DUCKDB15 := .venv-duckdb15
+DUCKDB15_READY := $(DUCKDB15)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev api sql test test-slow test-ui test-checkmaite lint types format bench lock clean
+.PHONY: help demo dev api sql test test-slow test-ui test-checkmaite test-duckdb15 lint types format bench lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -57,6 +59,17 @@ $(PEER_READY): $(READY)
 test-checkmaite: $(PEER_READY) ## the capability store together with checkmaite 0.6.1
 	@$(PEER)/bin/python -m pytest analytics_pipeline_tests/capabilities/test_checkmaite.py
 
+# The oldest DuckDB that pyproject.toml allows, over the other packages of `.venv`.
+$(DUCKDB15_READY): $(READY)
+	@rm -rf $(DUCKDB15) && $(BIN)/python -m venv $(DUCKDB15)
+	@echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	  > "$$($(DUCKDB15)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages_of_venv.pth"
+	@$(DUCKDB15)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed duckdb==1.5.5
+	@touch $@
+
+test-duckdb15: $(DUCKDB15_READY) ## the store, capability, experiment and API suites on DuckDB 1.5.5
+	@$(DUCKDB15)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not ui" $(addprefix analytics_pipeline_tests/,store capabilities experiments api)
+
 lint: $(READY) ## ruff and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
 
@@ -83,4 +96,4 @@ lock: $(READY) ## renew requirements.lock from pyproject.toml (needs uv)
 
 clean: ## stop the sample Postgres, remove the environment, the store and all caches
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m analytics_pipeline.sample stop; fi
-	rm -rf $(VENV) $(PEER) .venv-mltraq .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEER) $(DUCKDB15) .venv-mltraq .analytics .dagster .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

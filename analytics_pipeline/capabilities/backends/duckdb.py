@@ -45,8 +45,8 @@ _GIVEN_NAME = "given rows"  # the name of no table of records: it has a space
 _GIVEN = identifier(_GIVEN_NAME)
 _RUN_UID = Column("run_uid", "VARCHAR")
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_HELD = (duckdb.ConnectionException, duckdb.ResourceInUseException)
-"""Of a connection that this process has to the file, with other settings."""
+_HELD = (duckdb.ConnectionException, getattr(duckdb, "ResourceInUseException", duckdb.ConnectionException))
+"""Raised while this process has the file open with other settings: the first by DuckDB 1, the second by DuckDB 2."""
 
 _DAMAGED = ("not a valid DuckDB database", "Corrupt database file", "Could not read")
 _IDENTITIES = "own.identities"
