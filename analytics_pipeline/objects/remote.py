@@ -63,7 +63,7 @@ class RemoteBase:
                 self._upload(place, encoded)
             else:
                 self._filesystem.pipe_file(place, b"".join(encoded.pieces()))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a client of an object store may raise anything
             raise ObjectUnwritable(self.url, self._failures.shown(error)) from None
 
     def _upload(self, place: str, encoded: Encoded) -> None:

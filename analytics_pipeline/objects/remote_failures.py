@@ -46,7 +46,7 @@ class Failures:
             yield
         except FileNotFoundError:
             raise
-        except Exception as error:  # each client has errors of its own, which are no OSErrors
+        except Exception as error:  # noqa: BLE001 - each client has errors of its own, not OSErrors
             raise ObjectsUnreachable(self._base, self.shown(error)) from None
 
     @contextmanager
