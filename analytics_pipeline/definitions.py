@@ -11,8 +11,8 @@ from analytics_pipeline.components.all_datasets import all_datasets
 from analytics_pipeline.components.experiments import experiments
 from analytics_pipeline.components.maintenance import maintenance
 from analytics_pipeline.components.run_documents import run_documents
-from analytics_pipeline.io_managers import CapabilityStoreIOManager
-from analytics_pipeline.objects_io import ObjectStoreIOManager
+from analytics_pipeline.io_managers.capabilities import CapabilityStoreIOManager
+from analytics_pipeline.io_managers.objects import ObjectStoreIOManager
 from analytics_pipeline.resources import AnalyticsResource, PublishedStoreResource
 
 

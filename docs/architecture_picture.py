@@ -41,7 +41,7 @@ def layers() -> Sequence[Sequence[str]]:
 
 def imports() -> Edges:
     """Pairs of packages of which the first imports the second."""
-    graph = grimp.build_graph(PACKAGE)
+    graph = grimp.build_graph(PACKAGE, cache_dir=None)
     pairs = (
         (_package(module), _package(imported))
         for module in graph.modules

@@ -1,7 +1,7 @@
 """The object store: rich objects (arrays, frames, trees of values) outside the tables, each under a URL.
 
 Belongs here: storing and loading them without pickle, their checksums, their life with an experiment. Does not: the
-tables of runs and metrics, or Dagster (`objects_io`).
+tables of runs and metrics, or Dagster (`io_managers`).
 """
 
 from analytics_pipeline.objects.base import Base, Durability, open_base, using_base

@@ -14,8 +14,8 @@ from analytics_pipeline.errors import (
     ObjectUnwritable,
     PrefixRefused,
 )
+from analytics_pipeline.io_managers.objects import ObjectStoreIOManager
 from analytics_pipeline.objects import DataStoreIO, open_base, sweep, using_base
-from analytics_pipeline.objects_io import ObjectStoreIOManager
 from analytics_pipeline_tests.objects.test_experiments import experiment_of, versions_of
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from analytics_pipeline.errors import ExperimentCopied, ExperimentNotFound, ObjectRefused
 from analytics_pipeline.experiments import log_run
+from analytics_pipeline.io_managers.objects import object_path
 from analytics_pipeline.objects import DataStore, create_experiment, load_experiment, open_base, sweep
 from analytics_pipeline.objects.names import digest, plain_name, run_prefix
 from analytics_pipeline.objects.serialization import encode
-from analytics_pipeline.objects_io import object_path
 from analytics_pipeline_tests.experiments.scenario import rows
 from analytics_pipeline_tests.objects.test_experiments import experiment_of, files, versions_of
 

@@ -12,7 +12,7 @@ import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, BaseRecord, ParquetBackend
 from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused, StoreConfigInvalid
-from analytics_pipeline.io_managers import CapabilityStoreIOManager
+from analytics_pipeline.io_managers.capabilities import CapabilityStoreIOManager
 from analytics_pipeline.settings import HOME_VARIABLE
 from analytics_pipeline.store import open_store
 

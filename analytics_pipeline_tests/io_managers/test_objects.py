@@ -11,8 +11,8 @@ import pytest
 
 from analytics_pipeline.definitions import defs
 from analytics_pipeline.errors import NotOfAnAsset, ObjectNotFound, ObjectUnsupported, PartitionsNotReturned
+from analytics_pipeline.io_managers.objects import ObjectStoreIOManager
 from analytics_pipeline.objects import DataStoreIO
-from analytics_pipeline.objects_io import ObjectStoreIOManager
 
 DAYS = dg.StaticPartitionsDefinition(["monday/1", "tuesday 2"])
 
