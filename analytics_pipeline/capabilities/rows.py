@@ -29,6 +29,7 @@ from analytics_pipeline.capabilities.records import (
 )
 from analytics_pipeline.capabilities.runs import Record, RunRecord, table_of, values_of
 from analytics_pipeline.errors import RecordsDisagree, RecordValueRefused, RunRefused
+from analytics_pipeline.missing_values import is_missing
 from analytics_pipeline.store.schema import checked_table_name
 
 _ARROW: Mapping[type, pa.DataType] = {
@@ -107,7 +108,7 @@ def _fields(
     """Each field's scalar type: by the classes where these say it, else by the values, if there are any."""
     for row in rows:
         for field, value in row.items():
-            if field not in declared and value is not None:
+            if field not in declared and not is_missing(value):
                 found.setdefault(field, set()).add(_scalar_of_value(table, field, value))
     for field, kinds in found.items():
         if len(kinds) > 1:
@@ -146,7 +147,7 @@ def _column(table: str, field: str, kind: type, rows: Sequence[Mapping[str, Any]
 
 def _plain(table: str, field: str, kind: type, value: object) -> object:
     """The value as the column keeps it: enums as what they stand for, numbers that are none as NULL, times in UTC."""
-    if value is None:
+    if is_missing(value):
         return None
     if isinstance(value, Enum):
         value = value.value

@@ -24,6 +24,7 @@ from analytics_pipeline.experiments.rows import (
     json_text,
     jsonable,
     metric_rows,
+    path_text,
     scalars_of,
 )
 from analytics_pipeline.experiments.storable import Storable
@@ -124,7 +125,7 @@ def log_dataset(
         "dataset_id": checked_name("dataset_id", dataset_id),
         "name": checked_text("name", name),
         "num_samples": checked_int("num_samples", num_samples, 0),
-        "path": checked_text("path", str(path)),
+        "path": checked_text("path", path_text(path)),
         "logged_at": clock.take(1),
     }
     append_rows(root, {"datasets": [row]})
@@ -148,7 +149,7 @@ def log_artifact(
     """
     row: Row = {
         "run_id": checked_name("run_id", run_id),
-        "path": checked_name("path", str(path)),
+        "path": checked_name("path", path_text(path)),
         "type": checked_text("artifact_type", artifact_type),
         "size": checked_int("size", size, 0),
         "logged_at": clock.take(1),

@@ -10,13 +10,15 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Set as AbstractSet
 from datetime import date
 from datetime import time as time_of_day
 from typing import Any, TypeAlias
 
 from analytics_pipeline.errors.experiments import ConfigKeyRefused, LoggedValueRefused
 from analytics_pipeline.experiments.storable import Storable
+from analytics_pipeline.missing_values import is_missing, is_time_of_numpy
 
 Scalar: TypeAlias = "bool | int | float | str | None"
 Row: TypeAlias = "dict[str, Scalar]"
@@ -168,18 +170,28 @@ def checked_text(what: str, value: object) -> str:
     return value
 
 
+def path_text(path: object) -> object:
+    """A path or URL as text; anything else as it is, to be refused: its text would name no file."""
+    if not isinstance(path, os.PathLike):
+        return path
+    return os.fspath(path) if isinstance(path, os.DirEntry) else str(path)  # of a remote path, `str` is the URL
+
+
 def _plain(value: object) -> object:
-    """A value as Python has it: scalars of NumPy and of frameworks give theirs by `item()`, paths are texts."""
+    """A value as Python has it: scalars of other packages give theirs by `item()` or `as_py()`, paths are texts."""
+    if is_missing(value):
+        return None
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, bool | int | float | str) and type(value).__module__ != "builtins":
         return value.value if hasattr(value, "value") else _builtin(value)
-    if isinstance(value, Mapping) or _is_time_of_numpy(value):
+    if isinstance(value, Mapping) or is_time_of_numpy(value):
         return value  # of nanoseconds `item()` makes a number; `item` of a mapping may be one of its names
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "ndim", None) == 0:
-        return item()
-    return value
+    item = getattr(value, "item", None) if getattr(value, "ndim", None) == 0 else getattr(value, "as_py", None)
+    if not callable(item):
+        return value
+    found = item()
+    return found if type(found) is type(value) else _plain(found)
 
 
 def _builtin(value: object) -> object:
@@ -239,15 +251,23 @@ def jsonable(value: object) -> Any:
     plain = _plain(value)
     if plain is not value:
         return str(plain) if type(plain) is type(value) else plain  # NumPy gives a longdouble for a longdouble
-    if isinstance(value, set | frozenset):
-        return sorted(value, key=str)
     if isinstance(value, date | time_of_day):
         return value.isoformat()
-    if _is_time_of_numpy(value):
-        return value.astype(str).tolist()  # type: ignore[attr-defined] # NumPy is not imported here
-    tolist = getattr(value, "tolist", None)
-    return tolist() if callable(tolist) else str(value)
+    if is_time_of_numpy(value) and getattr(value, "ndim", None) == 0:
+        return value.astype(str).item()  # type: ignore[attr-defined] # NumPy is not imported here
+    items = _items(value)
+    return str(value) if items is None else items
 
 
-def _is_time_of_numpy(value: object) -> bool:
-    return getattr(getattr(value, "dtype", None), "kind", None) in {"m", "M"}
+def _items(value: Any) -> list[object] | None:
+    """What a container holds, sets in an order that is the same each time; None for what is no container."""
+    if isinstance(value, str | bytes | bytearray | memoryview):
+        return None
+    if isinstance(value, AbstractSet) and not isinstance(value, KeysView):
+        return sorted(value, key=str)
+    if isinstance(value, Sequence | KeysView | ValuesView) or is_time_of_numpy(value):
+        return list(value)  # of NumPy's times `tolist()` makes numbers
+    for name in ("tolist", "to_list", "to_pylist"):  # of NumPy and frameworks, Polars, Arrow
+        if callable(to_list := getattr(value, name, None)):
+            return to_list()  # type: ignore[no-any-return]
+    return None

@@ -7,6 +7,8 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, BaseRecord, Record
@@ -114,6 +116,20 @@ def test_a_record_of_another_class_cannot_name_a_place_outside(
         store.backend.write([Stranger(table, run_uid="a", score=1.0)])
     assert not list(tmp_path.rglob("*.parquet"))
     assert store.list_tables() == []
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
+@pytest.mark.parametrize(
+    "missing", [pd.NA, pd.NaT, np.datetime64("NaT"), np.ma.masked, pa.scalar(None, pa.int64())], ids=str
+)
+def test_a_missing_value_of_another_package_is_null_as_none_is(store: AnalyticsStore, missing: object) -> None:
+    """NaT passes for a datetime of Python's, and is none."""
+    fields = dict.fromkeys(("text", "whole", "number", "flag", "raw", "moment"), missing)
+    store.backend.write([EveryType.model_construct(run_uid="a", **fields)])  # type: ignore[arg-type]
+    store.backend.write([Stranger("example", run_uid="a", score=1.5), Stranger("example", run_uid="b", score=missing)])
+
+    assert store.query_sql("SELECT text, whole, number, flag, raw, moment FROM every_type").rows() == [(None,) * 6]
+    assert store.query_sql("SELECT score FROM example ORDER BY run_uid").rows() == [(1.5,), (None,)]
 
 
 def test_numbers_of_numpy_are_numbers(store: AnalyticsStore) -> None:

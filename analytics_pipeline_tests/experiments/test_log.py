@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import OrderedDict, UserList, deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,9 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 from analytics_pipeline.errors import ConfigKeyRefused, LakehouseUnusable, LoggedValueRefused, NameRefused
@@ -193,6 +197,87 @@ def test_json_is_strict_and_has_null_for_nan_and_infinity(root: Path) -> None:
     for text in texts:
         found = json.loads(text, parse_constant=refuse)
         assert found == {"a": None, "b": [None, {"c": [None, 1.5]}], "d": [None, 2.0], "e": None}
+
+
+MISSING = [
+    pd.NA,
+    pd.NaT,
+    np.datetime64("NaT"),
+    np.timedelta64("NaT"),
+    np.ma.masked,
+    pa.scalar(None, pa.int64()),
+    np.array(pd.NA, dtype=object),
+]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=lambda one: type(one).__name__)
+def test_a_missing_value_of_another_package_is_null_as_none_is(root: Path, missing: object) -> None:
+    """As text it would turn the whole column into text; `masked` was 0."""
+    log_run("a", {"lr": 0.1, "n": 3, "at": "x"}, fields={"k": 1}, root=root)
+    log_run("b", {"lr": missing, "n": missing, "parts": [missing, 1]}, fields={"k": missing}, root=root)
+
+    columns = "c.lr, c.n, parts, fields, typeof(c.lr), typeof(r.n)"
+    sql = f"SELECT {columns} FROM configs c JOIN runs r USING (run_id) WHERE run_id = 'b'"
+    assert rows(root / "analytics.duckdb", sql) == [(None, None, "[null, 1]", '{"k": null}', "DOUBLE", "BIGINT")]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=lambda one: type(one).__name__)
+def test_a_missing_value_is_no_metric_as_none_is_none(root: Path, missing: Any) -> None:
+    with pytest.raises(LoggedValueRefused, match="must be a number"):
+        log_metrics("r", 1, {"val_f1": 0.5, "loss": missing}, root=root)
+
+    assert not files(root)
+
+
+def test_nan_is_a_number_and_not_missing(root: Path) -> None:
+    log_run("r", {"lr": math.nan, "momentum": np.float32("nan")}, root=root)
+
+    assert rows(root / "analytics.duckdb", "SELECT isnan(lr), isnan(momentum) FROM configs") == [(True, True)]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (UserList(["a", "b"]), ["a", "b"]),
+        (deque([1, None]), [1, None]),
+        (range(2), [0, 1]),
+        ((1, (2, 3)), [1, [2, 3]]),
+        ({3, 1}, [1, 3]),
+        (OrderedDict(a=1).keys(), ["a"]),
+        ({"a": 1}.values(), [1]),
+        (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
+        (np.array(["2026-01-02", "NaT"], "M8[D]"), ["2026-01-02", None]),
+        (pd.Series([1, None], dtype="Int64"), [1, None]),
+        (pd.Series(pd.to_datetime(["2026-01-02", None])), ["2026-01-02T00:00:00", None]),
+        (pl.Series([1, None]), [1, None]),
+        (pa.array([1, None]), [1, None]),
+        (pa.chunked_array([[1], [None]]), [1, None]),
+        (pa.scalar([1, None]), [1, None]),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_every_sequence_is_a_list_of_json(root: Path, value: object, told: list[object]) -> None:
+    log_run("r", {"k": value, "net": {"layers": value}}, fields={"k": value}, root=root)
+    texts = rows(root / "analytics.duckdb", "SELECT k, net, fields FROM configs JOIN runs USING (run_id)")[0]
+
+    assert [json.loads(text) for text in texts] == [told, {"layers": told}, {"k": told}]
+
+
+@pytest.mark.parametrize(("value", "stored"), [(pa.scalar(3), 3), (pa.scalar("x"), "x"), (pa.scalar(0.5), 0.5)])
+def test_a_scalar_of_arrow_is_what_it_stands_for(root: Path, value: object, stored: object) -> None:
+    log_config("r", {"k": value}, root=root)
+
+    assert rows(root / "analytics.duckdb", "SELECT k FROM configs") == [(stored,)]
+
+
+@pytest.mark.parametrize("path", [None, pd.NA, 3, b"x"])
+def test_what_is_no_path_is_refused_and_not_its_text(root: Path, path: Any) -> None:
+    with pytest.raises(LoggedValueRefused, match="path"):
+        log_dataset("d", "train", 1, path, root=root)
+    with pytest.raises(LoggedValueRefused, match="path"):
+        log_artifact("r", path, "model", 1, root=root)
+
+    assert not files(root)
 
 
 @pytest.mark.parametrize("config", [None, ["lr"], "lr"])
