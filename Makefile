@@ -9,7 +9,7 @@ DUCKDB15 := .venv-duckdb15
 DUCKDB15_READY := $(DUCKDB15)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev api sql test test-slow test-ui test-checkmaite test-duckdb15 lint types format bench lock clean
+.PHONY: help demo dev api sql test test-slow test-postgres test-ui test-checkmaite test-duckdb15 lint types format bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,10 +39,13 @@ test: $(READY) ## the tests, linters and type checks that run in every build
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/lint-imports --verbose > /dev/null || $(BIN)/lint-imports
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not ui"
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not ui and not postgres"
 
 test-slow: $(READY) ## the suites that take minutes: kill tests at length, large data
 	@$(BIN)/python -m pytest -m slow
+
+test-postgres: $(READY) ## the suites that read a source, on Debian's PostgreSQL, PgBouncer, a standby (installs nothing)
+	@$(BIN)/python -m analytics_pipeline_tests.servers
 
 test-ui: $(READY) ## the suites in a real browser (Debian's chromium)
 	@$(BIN)/python -m pytest -m ui
@@ -68,7 +71,7 @@ $(DUCKDB15_READY): $(READY)
 	@touch $@
 
 test-duckdb15: $(DUCKDB15_READY) ## the store, capability, experiment and API suites on DuckDB 1.5.5
-	@$(DUCKDB15)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not ui" $(addprefix analytics_pipeline_tests/,store capabilities experiments api)
+	@$(DUCKDB15)/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not ui and not postgres" $(addprefix analytics_pipeline_tests/,store capabilities experiments api)
 
 lint: $(READY) ## ruff and import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports

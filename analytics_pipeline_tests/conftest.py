@@ -2,44 +2,51 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from analytics_pipeline.sample import sources
 from analytics_pipeline.sample.lease import Lease
 from analytics_pipeline.sample.server import EmbeddedPostgres
+from analytics_pipeline_tests.servers.postgres import PROGRAMS_VARIABLE, InstalledPostgres, new_database, open_folder
 from analytics_pipeline_tests.workplace import Workplace
+
+pytest_plugins = ["analytics_pipeline_tests.servers.fixtures"]
+
+
+def _server(data: Path) -> EmbeddedPostgres:
+    programs = os.environ.get(PROGRAMS_VARIABLE)
+    return InstalledPostgres(data, Path(programs)) if programs else EmbeddedPostgres(data)
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A running embedded PostgreSQL; yields the URL of its `postgres` database."""
-    with Lease(tmp_path_factory.mktemp("postgres") / "data") as lease:
-        yield lease.server.url("postgres").get_secret_value()
+def postgres_server() -> Iterator[str]:
+    """A running PostgreSQL that other accounts can reach, too; yields the URL of its `postgres` database."""
+    with open_folder() as folder:
+        server = _server(folder / "data")
+        server.start()
+        yield server.url("postgres").get_secret_value()
+        server.stop()
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+def postgres() -> Iterator[EmbeddedPostgres]:
     """A running server of the test's own, which it may stop, crash and start again as it likes."""
-    server = EmbeddedPostgres(tmp_path / "postgres-of-this-test" / "data")
-    server.start()
-    yield server
-    server.stop("immediate")
+    with open_folder() as folder:
+        server = _server(folder / "data")
+        server.start()
+        yield server
+        server.stop("immediate")
 
 
 @pytest.fixture
 def postgres_url(postgres_server: str) -> Iterator[str]:
     """The URL of a new, empty database that is dropped afterwards."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f'CREATE DATABASE "{name}"')
-    yield postgres_server.replace("/postgres?", f"/{name}?")
-    with psycopg.connect(postgres_server, autocommit=True) as connection:
-        connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    with new_database(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,7 @@ from urllib.parse import quote
 from pydantic import SecretStr
 
 from analytics_pipeline.errors import SampleFolderClosed, SampleServerFailed
-from analytics_pipeline.sample.programs import find_programs
+from analytics_pipeline.sample.programs import Programs, find_programs
 
 StopMode = Literal["fast", "immediate"]
 
@@ -145,23 +145,32 @@ class EmbeddedPostgres:
     def _make_data_folder(self) -> None:
         """Under the lock: initdb beside the place, then rename, so that a killed one leaves nothing half-made."""
         building = self.data_dir.with_name(f"{self.data_dir.name}.new")
-        programs = find_programs(self.data_dir)
+        programs = self._programs()
         try:
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir(mode=0o700)
             if programs.account:
                 os.chown(building, programs.account.uid, programs.account.gid)
-            programs.run("initdb", INITDB_ARGUMENTS, building)
+            self._fill_data_folder(programs, building)
             building.rename(self.data_dir)
         except PermissionError as error:
             raise SampleFolderClosed(self.data_dir) from error
 
+    def _programs(self) -> Programs:
+        return find_programs(self.data_dir)
+
+    def _fill_data_folder(self, programs: Programs, folder: Path) -> None:
+        programs.run("initdb", INITDB_ARGUMENTS, folder)
+
+    def _settings(self) -> Mapping[str, str]:
+        return SETTINGS
+
     def _launch(self) -> None:
         """Under the lock: start the postmaster, which waits for its socket and for crash recovery."""
         self._disown_stale_pid()
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
+        options = " ".join(f"-c {name}={value}" for name, value in self._settings().items())
         arguments = ["start", "-w", "-t", "60", "-s", "-l", "server.log", "-o", options]
-        programs = find_programs(self.data_dir)
+        programs = self._programs()
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -189,7 +198,7 @@ class EmbeddedPostgres:
 
     def _halt(self, mode: StopMode) -> None:
         try:
-            find_programs(self.data_dir).run("pg_ctl", ["stop", "-w", f"--mode={mode}", "-t", "60"], self.data_dir)
+            self._programs().run("pg_ctl", ["stop", "-w", f"--mode={mode}", "-t", "60"], self.data_dir)
         except SampleServerFailed:
             if self.is_running():  # otherwise somebody killed it meanwhile, which is as good
                 raise
