@@ -5,21 +5,26 @@ Belongs here: which check guards which asset. Does not: the answers (`sync.check
 """
 # No `from __future__ import annotations`: Dagster reads the context's annotation of checks built inside a function.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from analytics_pipeline.components.sync_events import failing_plainly, severity
 from analytics_pipeline.resources import AnalyticsResource
-from analytics_pipeline.sync.checks import Check
+from analytics_pipeline.sync.checks import Check, CheckResult
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
+if TYPE_CHECKING:
+    from analytics_pipeline.sync.engine import SyncJob
+
 _DESCRIPTIONS = {
-    Check.EQUALS_SOURCE: "Every partition has the rows that the source has.",
+    Check.EQUALS_SOURCE: "Every partition is in the source as it was read from there, by its fingerprint.",
     Check.ROWS_IN_REST: "No row is without a time, before the start, or in the future.",
     Check.UNIQUE_KEYS: "No two rows share the declared key.",
     Check.SCHEMA_UNCHANGED: "The columns are those of the version before.",
     Check.NO_ORPHAN_RESULTS: "Every result has its record.",
+    Check.FILES_INTACT: "Every data file holds the bytes that were written; each audit reads all of them.",
     Check.VERIFIED_IN_TIME: "The store was compared with its source within twice the refresh interval.",
 }
 
@@ -35,7 +40,7 @@ def sync_checks(spec: SplitSyncSpec) -> dg.AssetChecksDefinition:
     def checks(context: dg.AssetCheckExecutionContext, analytics: AnalyticsResource) -> Iterator[dg.AssetCheckResult]:
         """The checks that were asked for."""
         with failing_plainly():
-            results = analytics.sync_job(spec, context.log.info).check()
+            results = _results(analytics.sync_job(spec, context.log.info), context.selected_asset_check_keys)
         for result in results:
             if dg.AssetCheckKey(dg.AssetKey(result.table), result.name.value) in context.selected_asset_check_keys:
                 yield dg.AssetCheckResult(
@@ -50,14 +55,22 @@ def sync_checks(spec: SplitSyncSpec) -> dg.AssetChecksDefinition:
     return checks
 
 
+def _results(job: "SyncJob", selected: Collection[dg.AssetCheckKey]) -> Sequence[CheckResult]:
+    """The answers; the files are read only for those who ask for that."""
+    files = [key for key in selected if key.name == Check.FILES_INTACT.value]
+    others = job.check() if len(files) < len(selected) else ()
+    return [*others, *(job.check_files() if files else ())]
+
+
 def _checks(spec: SplitSyncSpec) -> dict[str, Sequence[Check]]:
     of_view = {spec.view: [Check.NO_ORPHAN_RESULTS, Check.VERIFIED_IN_TIME]}
-    return {spec.table(half): _checks_of_half(spec, half) for half in Half} | of_view
+    of_cases = {spec.cases_table: [Check.FILES_INTACT]} if spec.cases else {}
+    return {spec.table(half): _checks_of_half(spec, half) for half in Half} | of_view | of_cases
 
 
 def _checks_of_half(spec: SplitSyncSpec, half: Half) -> Sequence[Check]:
     keyed = [Check.UNIQUE_KEYS] if spec.primary_key.get(half) else []
-    return [Check.EQUALS_SOURCE, Check.ROWS_IN_REST, Check.SCHEMA_UNCHANGED, *keyed]
+    return [Check.EQUALS_SOURCE, Check.ROWS_IN_REST, Check.SCHEMA_UNCHANGED, Check.FILES_INTACT, *keyed]
 
 
 def _check_spec(check: Check, asset: str) -> dg.AssetCheckSpec:

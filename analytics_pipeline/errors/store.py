@@ -80,8 +80,8 @@ class DataFileDamaged(StoreError):
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(
-            f"{path} cannot be read: {detail}. Nothing was changed. Run the rebuild job of the dataset it belongs to, "
-            f"or restore a backup; and see to the disk."
+            f"{path} is damaged: {detail}. Nothing was committed. Refresh the dataset it belongs to, which reads its "
+            f"partitions again, or restore a backup; and check the disk."
         )
 
 

@@ -6,6 +6,7 @@ Does not: where rows come from (`sync`), or what they mean.
 
 from analytics_pipeline.store.backup import Restored
 from analytics_pipeline.store.compaction import CompactedTable
+from analytics_pipeline.store.digest import FileCheck
 from analytics_pipeline.store.files import PartitionedWriter
 from analytics_pipeline.store.manifest import (
     Change,
@@ -34,6 +35,7 @@ __all__ = [
     "CompactedTable",
     "CompactionRules",
     "DataFile",
+    "FileCheck",
     "JoinView",
     "JsonObject",
     "JsonValue",

@@ -16,11 +16,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analytics_pipeline.errors import BackupFailed, BackupRefused, CommitFailed, DataFileMissing
+from analytics_pipeline.errors import BackupFailed, BackupRefused, CommitFailed, DataFileDamaged, DataFileMissing
 from analytics_pipeline.store.append.copying import copy_tables
 from analytics_pipeline.store.append.layout import AppendLayout
 from analytics_pipeline.store.append.published import append_folders
 from analytics_pipeline.store.commit import LOCK_TIMEOUT, commit_state, load_manifest, load_or_retire, refresh_catalog
+from analytics_pipeline.store.digest import problem_of
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import exclusive
 from analytics_pipeline.store.manifest import Manifest, Table
@@ -55,7 +56,7 @@ def back_up(layout: Layout, target: Path) -> Manifest:
     Raises:
         BackupRefused: `target` cannot be a backup's place.
         BackupFailed: its disk refused the copy; nothing is left there.
-        DataFileMissing: a file of the store is lost or cut.
+        DataFileMissing, DataFileDamaged: a file of the store does not hold what was written.
         FilesystemUnfit, StoreUnwritable: `target` cannot hold a store, or this user cannot make a stage in this one.
     """
     target = target.expanduser().resolve()
@@ -116,7 +117,7 @@ def _copy_store(stage: Stage, manifest: Manifest, target: Layout) -> None:
     for table in manifest.tables:
         (target.tables / table).mkdir()
     for file in manifest.live_files:
-        _copy_file(stage.folder / Path(file.path).name, target.root / file.path, file.bytes)
+        _copy_file(stage.folder / Path(file.path).name, target.root / file.path, file)
     if manifest.version:
         path = target.manifest_of(manifest.version)
         write_manifest(replace(manifest, retired=()), path)
@@ -140,12 +141,20 @@ def _copy_appended(source: Layout, target: Layout) -> Sequence[str]:
     return kept
 
 
-def _copy_file(source: Path, target: Path, size: int) -> None:
+def _copy_file(source: Path, target: Path, file: DataFile) -> None:
+    """Copy a file and read the copy back: one that is not what was written must not pass as a backup.
+
+    Raises:
+        DataFileDamaged: the source itself does not hold what was written.
+    """
     shutil.copyfile(source, target)
     fsync_path(target)
-    copied = target.stat().st_size
-    if copied != size:
-        raise OSError(f"{target} has {copied} bytes instead of {size}")
+    problem = problem_of(target, file.bytes, file.digest)
+    if problem is not None:
+        at_source = problem_of(source, file.bytes, file.digest)
+        if at_source is not None:
+            raise DataFileDamaged(file.path, at_source)
+        raise OSError(f"{target}: {problem}")
 
 
 def restore(layout: Layout, source: Path, log: Callable[[str], None]) -> Restored:
@@ -191,7 +200,10 @@ def _copied(backup: Layout, stage: Stage, table: Table) -> Table:
         _check_backup_file(backup, file)
         stem = Path(file.path).stem.rpartition("-")[0]
         name = f"{stem}-{uuid.uuid4().hex}.parquet"
-        _copy_file(backup.root / file.path, stage.folder / name, file.bytes)
+        try:
+            _copy_file(backup.root / file.path, stage.folder / name, file)
+        except DataFileDamaged:
+            raise BackupRefused(str(backup.root), f"is damaged: {file.path} does not hold what was written") from None
         paths[file.path] = f"tables/{table.name}/{name}"
     return _renamed(table, paths)
 

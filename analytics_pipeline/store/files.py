@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analytics_pipeline.store.digest import file_digest
 from analytics_pipeline.store.layout import fsync_path
 from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.schema import Columns, checked_table_name, columns_of
@@ -161,7 +162,13 @@ class PartitionedWriter:
         done = self._open.pop(partition)
         done.writer.close()
         fsync_path(done.path)
-        file = DataFile(f"tables/{self.table}/{done.path.name}", done.rows, done.path.stat().st_size, self.columns)
+        file = DataFile(
+            f"tables/{self.table}/{done.path.name}",
+            done.rows,
+            done.path.stat().st_size,
+            self.columns,
+            digest=file_digest(done.path),
+        )
         self._finished.setdefault(partition, []).append(file)
 
 

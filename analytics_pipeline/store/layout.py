@@ -57,6 +57,11 @@ class Layout:
         return self.root / "staging"
 
     @property
+    def damaged(self) -> Path:
+        """Files that did not hold what was written, kept for a person to look at."""
+        return self.root / "damaged"
+
+    @property
     def commit_lock(self) -> Path:
         """Held by the one process that commits or sweeps."""
         return self.root / ".commit.lock"

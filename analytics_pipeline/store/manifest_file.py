@@ -44,10 +44,11 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("file_begin", pa.int64()),
     ("file_of", pa.int64()),
     ("retired_at", _MOMENT),
+    ("file_digest", pa.string()),
 ]
 _SCHEMA = pa.schema(_FIELDS)
-_TABLE, _KEY, _FILE = 0, 1, 9
-"""Places of the table's name, the partition's key and the first of a file's six columns in a row."""
+_TABLE, _KEY, _FILE, _RETIRED_AT, _DIGEST = 0, 1, 9, 15, 16
+"""Positions of the table's name, the partition's key, the first of a file's six columns, and the last two in a row."""
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
@@ -80,7 +81,8 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         for name, metadata in manifest.metadata.items()
     }
     rows.extend(
-        (*(None,) * 9, item.path, None, item.bytes, None, None, None, item.retired_at) for item in manifest.retired
+        (*(None,) * 9, item.path, None, item.bytes, None, None, None, item.retired_at, None)
+        for item in manifest.retired
     )
     arrays = [pa.array([row[i] for row in rows], type=column.type) for i, column in enumerate(_SCHEMA)]
     schema = _SCHEMA.with_metadata({_META_KEY: json.dumps(meta, allow_nan=False).encode()})
@@ -100,10 +102,10 @@ def _partition_rows(table: str, partition: Partition, known: dict[Columns, int])
         partition.synced_at,
     )
     if not partition.files:
-        yield (*common, *(None,) * 7)
+        yield (*common, *(None,) * 8)
     for file in partition.files:
         columns = known.setdefault(file.columns, len(known))
-        yield (*common, file.path, file.rows, file.bytes, columns, file.begin, file.of, None)
+        yield (*common, file.path, file.rows, file.bytes, columns, file.begin, file.of, None, file.digest)
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -134,9 +136,10 @@ def _manifest(path: Path, meta: dict[str, Any], columns: dict[str, list[Any]]) -
     if meta["format"] == 1:
         count = len(columns["file"])
         columns = {**columns, "file_begin": [0] * count, "file_of": [None] * count}
+    columns.setdefault("file_digest", [None] * len(columns["file"]))  # written before digests were recorded
     rows = list(zip(*(columns[name] for name in _SCHEMA.names), strict=True))
     listed = [row for row in rows if row[_TABLE] is not None]
-    retired = tuple(Retired(row[_FILE], row[_FILE + 2], row[-1]) for row in rows if row[_TABLE] is None)
+    retired = tuple(Retired(row[_FILE], row[_FILE + 2], row[_RETIRED_AT]) for row in rows if row[_TABLE] is None)
     by_table = {name: list(group) for name, group in groupby(listed, key=itemgetter(_TABLE))}
     tables = {table["name"]: _read_table(table, by_table.get(table["name"], ())) for table in meta["tables"]}
     views = {view["name"]: JoinView(**view) for view in meta["views"]}
@@ -162,8 +165,10 @@ def _read_table(meta: dict[str, Any], rows: Sequence[tuple[Any, ...]]) -> Table:
     for key, group in groupby(rows, key=itemgetter(_KEY)):  # a partition's files stand together
         of_partition = list(group)
         files = tuple(
-            DataFile(path, count, size, written[columns], begin, of)
-            for path, count, size, columns, begin, of in (row[_FILE : _FILE + 6] for row in of_partition)
+            DataFile(path, count, size, written[columns], begin, of, digest)
+            for path, count, size, columns, begin, of, digest in (
+                (*row[_FILE : _FILE + 6], row[_DIGEST]) for row in of_partition
+            )
             if path is not None
         )
         _, _, lower, upper, _, fingerprint, spec_hash, sync_id, synced_at = of_partition[0][:_FILE]

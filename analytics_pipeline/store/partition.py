@@ -28,6 +28,7 @@ class DataFile:
         columns: the file was written with.
         begin: rows of the file before this run.
         of: rows of the whole file; None where this run is all of it.
+        digest: of the whole file's bytes as they were written, see `digest`; None for a file of an earlier release.
     """
 
     path: str
@@ -36,6 +37,7 @@ class DataFile:
     columns: Columns
     begin: int = 0
     of: int | None = None
+    digest: str | None = None
 
     @property
     def file_rows(self) -> int:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import CopyDiffers, DataFileDamaged, DataFileMissing
+from analytics_pipeline.store.digest import problem_of, set_aside
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.partition import DataFile
 from analytics_pipeline.store.schema import Columns, arrow_schema
@@ -42,9 +43,10 @@ def rewrite_runs(
         For each run what it became: one new run, or several where it crosses the border of two files.
 
     Raises:
-        DataFileMissing, DataFileDamaged: a run cannot be read.
+        DataFileMissing, DataFileDamaged: a run cannot be read, or its file does not hold what was written.
         CopyDiffers: a value does not fit the new columns.
     """
+    _refuse_damage(layout, runs)
     schema = arrow_schema(columns)
     per_file = max(1, -(-sum(run.rows for run in runs) // files))
     writer = stage.writer(table, schema)
@@ -63,6 +65,24 @@ def rewrite_runs(
         writer.abandon()
         raise
     return [tuple(written[key].run(begin, rows) for key, begin, rows in places) for places in placed]
+
+
+def _refuse_damage(layout: Layout, runs: Sequence[DataFile]) -> None:
+    """Compare each file with its digest before its rows are copied: the copy would get a digest of its own."""
+    for file in {run.path: run for run in runs}.values():
+        path = layout.root / file.path
+        found = layout.size_of(file.path)
+        if found != file.bytes:
+            raise DataFileMissing(str(path), file.bytes, found)
+        problem = problem_of(path, file.bytes, file.digest)
+        if problem is not None:
+            raise _damaged(layout, file, problem)
+
+
+def _damaged(layout: Layout, file: DataFile, problem: str) -> DataFileDamaged:
+    """The error for a damaged file, which is set aside: the next refresh reads its partitions again."""
+    set_aside(layout, file.path)
+    return DataFileDamaged(f"{layout.root}/{file.path}", problem)
 
 
 def _places(name: str, begin: int, end: int, per_file: int) -> list[tuple[str, int, int]]:
@@ -86,15 +106,14 @@ def _cut(batch: pa.RecordBatch, position: int, per_file: int) -> Iterator[pa.Rec
 
 def _rows_of(layout: Layout, run: DataFile) -> Iterator[pa.RecordBatch]:
     path = layout.root / run.path
-    found = layout.size_of(run.path)
-    if found != run.bytes:
-        raise DataFileMissing(str(path), run.bytes, found)
     try:
         with pq.ParquetFile(path) as source:
             if source.metadata.num_rows != run.file_rows:
-                raise DataFileDamaged(str(path), f"it has {source.metadata.num_rows} rows instead of {run.file_rows}")
+                raise _damaged(layout, run, f"it has {source.metadata.num_rows} rows instead of {run.file_rows}")
             yield from _slices(source, run)
-    except (OSError, pa.ArrowException) as error:
+    except pa.ArrowException as error:
+        raise _damaged(layout, run, str(error)) from error
+    except OSError as error:
         raise DataFileDamaged(str(path), str(error)) from error
 
 

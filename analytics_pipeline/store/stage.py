@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from analytics_pipeline.errors import NameRefused, StageBusy
+from analytics_pipeline.store.digest import problem_of
 from analytics_pipeline.store.files import DEFAULT_BUFFER_BYTES, PartitionedWriter
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.locks import FileLock, locked, try_lock
@@ -102,11 +103,8 @@ class ResumableStage(Stage):
         fsync_path(self.folder)
 
     def holds(self, file: DataFile) -> bool:
-        """Whether a file lies in this stage, in its full size."""
-        try:
-            return (self.folder / Path(file.path).name).stat().st_size == file.bytes
-        except FileNotFoundError:
-            return False
+        """Whether a file lies in this stage and holds what was written."""
+        return problem_of(self.folder / Path(file.path).name, file.bytes, file.digest) is None
 
     def keep_only(self, files: Iterable[DataFile]) -> None:
         """Remove all data files but these."""

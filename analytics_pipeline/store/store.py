@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,6 +29,7 @@ from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.backup import Restored, back_up, restore
 from analytics_pipeline.store.catalog import attach_catalog
 from analytics_pipeline.store.compaction import CompactedTable, compact
+from analytics_pipeline.store.digest import FileCheck, damaged_files, set_aside
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.locks import exclusive, shared
 from analytics_pipeline.store.manifest import Change, Manifest
@@ -126,6 +127,30 @@ class Store:
         partitions = published.partitions.values() if published else ()
         damaged = {file.path for file in distinct_files(partitions) if self._is_damaged(file)}
         return frozenset(part.key for part in partitions if any(file.path in damaged for file in part.files))
+
+    def set_aside_damage(self, tables: Iterable[str], log: Callable[[str], None] = logger.warning) -> FileCheck:
+        """Read every file of some tables, compare it with what was written, and set aside what differs.
+
+        Queries then name the file instead of reading it, and the next refresh reads its partitions again.
+
+        Args:
+            tables: their names; those that are not published are left out.
+            log: gets a line for each damaged file.
+
+        Raises:
+            StoreReadDenied: this user may not read a file.
+        """
+        published = [table for name, table in self.manifest().tables.items() if name in set(tables)]
+        files = {file.path: file for table in published for file in table.files}
+        damaged = damaged_files(self.layout, files.values())
+        if damaged:  # what a commit replaced meanwhile may have been swept
+            listed = {file.path for file in self.manifest().live_files}
+            damaged = {path: problem for path, problem in damaged.items() if path in listed}
+        for path, problem in damaged.items():
+            set_aside(self.layout, path)
+            log(f"{self.root / path}: {problem}. Its partitions are read again.")
+        unproven = frozenset(path for path, file in files.items() if file.digest is None)
+        return FileCheck(frozenset(files), damaged, unproven)
 
     def _refuse_damage(self) -> None:
         """Name a lost file: nobody swept it, and reopening would not help."""

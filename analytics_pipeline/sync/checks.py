@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from analytics_pipeline.sync.windows import REST
 
 if TYPE_CHECKING:  # Dagster's definitions name the checks: they need no drivers for it
-    from analytics_pipeline.store import Column, Table
+    from analytics_pipeline.store import Column, FileCheck, Table
     from analytics_pipeline.sync.changes import Changes
     from analytics_pipeline.sync.fingerprint import Fingerprint
 
@@ -31,6 +31,7 @@ class Check(StrEnum):
     SCHEMA_UNCHANGED = "schema_unchanged"
     NO_ORPHAN_RESULTS = "no_orphan_results"
     VERIFIED_IN_TIME = "verified_in_time"
+    FILES_INTACT = "files_intact"
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class CheckResult:
 
 
 def equals_source(table: Table, changes: Changes, *, replaced: bool) -> CheckResult:
-    """Whether every partition has the rows that the source has, and none had changed without having been noticed.
+    """Whether what was read of every partition is what the source has now, and no change of it went unnoticed.
+
+    It compares the source with what was read from it; whether the files still hold that, `files_intact` tells.
 
     Args:
         table: as published.
@@ -89,8 +92,8 @@ def equals_source(table: Table, changes: Changes, *, replaced: bool) -> CheckRes
         )
     else:
         text = (
-            f"All {len(compared):,} partitions that were looked at are as in the source ({in_source:,} rows); "
-            f"{len(read):,} of them were read anew."
+            f"All {len(compared):,} partitions that were compared are in the source as they were read "
+            f"({in_source:,} rows); {len(read):,} of them were read again now."
         )
     return CheckResult(Check.EQUALS_SOURCE, table.name, not wrong and not lost, "error", text, numbers)
 
@@ -103,6 +106,27 @@ def _difference(key: str, published: int | None, found: Fingerprint | None) -> s
     if published != found.rows:
         return f"{key} ({published:,} instead of {found.rows:,} rows)"
     return f"{key} (other values in {published:,} rows)"
+
+
+def files_intact(table: str, found: FileCheck) -> CheckResult:
+    """Whether each data file held the bytes that were written, by their digest.
+
+    Args:
+        table: its name.
+        found: what reading its files showed.
+    """
+    named = [f"{path.rsplit('/', 1)[-1]} ({problem})" for path, problem in sorted(found.damaged.items())]
+    if named:
+        text = f"{len(named)} of {len(found.files):,} files were damaged: {_named(named)}. Check the disk."
+    else:
+        text = f"Each of {len(found.files) - len(found.unproven):,} files holds the bytes that were written."
+    if found.unproven:
+        text += (
+            f" {len(found.unproven):,} files were written before digests were recorded: their presence and size alone "
+            f"were compared. The rebuild job records them."
+        )
+    numbers = {"files": len(found.files), "damaged": len(named), "unproven": len(found.unproven)}
+    return CheckResult(Check.FILES_INTACT, table, not named, "error", text, numbers)
 
 
 def rows_in_rest(table: Table) -> CheckResult:

@@ -93,13 +93,17 @@ class SyncJob:
     def audit(self, *, now: datetime | None = None) -> SyncOutcome:
         """A refresh that compares every row's checksum, whatever kind of fingerprint tells changes from day to day.
 
+        It also reads every published file. Partitions of a file that does not hold what was written are read again.
+
         Args:
             now: as for `refresh`.
 
         Raises:
             SyncError, StoreError: as `refresh`.
         """
-        return self._run(self._comparing(audited), now)
+        intact = self.check_files()
+        outcome = self._run(self._comparing(audited), now)
+        return replace(outcome, checks=[*outcome.checks, *intact])
 
     def replace(self, selection: Selection, *, now: datetime | None = None) -> SyncOutcome:
         """Replace what is selected by what the source holds now, whether it changed or not.
@@ -176,6 +180,19 @@ class SyncJob:
         verified = read_status(self.store, self.spec).last_verified
         in_time = checks.verified_in_time(self.spec.view, verified, self.spec.refresh_interval_minutes, moment)
         return [*checks_of(self.spec, manifest, found, manifest), in_time]
+
+    def check_files(self) -> Sequence[CheckResult]:
+        """Whether the published files hold what was written; what is damaged is set aside for the next refresh to heal.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        tables = {self.spec.table(half): [self.spec.table(half)] for half in Half}
+        derived = [table for table in published_tables(self.spec) if table not in tables]
+        if derived:
+            tables[self.spec.cases_table] = derived
+        found = {table: self.store.set_aside_damage(names, self.log) for table, names in tables.items()}
+        return [checks.files_intact(table, each) for table, each in found.items()]
 
     def _attempt(self) -> Attempt:
         return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step)

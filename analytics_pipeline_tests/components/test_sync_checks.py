@@ -12,11 +12,12 @@ from analytics_pipeline.store import Store
 from analytics_pipeline.sync.status import read_status
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.components.scenario import DAYS, events, materialize, spec
+from analytics_pipeline_tests.damage import flip
 
 KEYED = {"dataset": ["dataset_id"]}
 CHECKS = {
-    "orders_dataset": {"equals_source", "rows_in_rest", "schema_unchanged", "unique_keys"},
-    "orders_results": {"equals_source", "rows_in_rest", "schema_unchanged"},
+    "orders_dataset": {"equals_source", "rows_in_rest", "schema_unchanged", "unique_keys", "files_intact"},
+    "orders_results": {"equals_source", "rows_in_rest", "schema_unchanged", "files_intact"},
     "orders_data": {"no_orphan_results", "verified_in_time"},
 }
 EVERYTHING = [*CHECKS, "orders_metadata"]
@@ -53,8 +54,8 @@ def answers(instance: dg.DagsterInstance) -> dict[tuple[str, str], str]:
     return found
 
 
-def every(status: str) -> dict[tuple[str, str], str]:
-    return {(asset, name): status for asset, names in CHECKS.items() for name in names}
+def every(status: str, *, but: str = "") -> dict[tuple[str, str], str]:
+    return {(asset, name): status for asset, names in CHECKS.items() for name in names if name != but}
 
 
 def test_the_checks_guard_the_assets_that_they_are_about(code: dg.Definitions) -> None:
@@ -71,6 +72,20 @@ def test_every_job_of_a_dataset_evaluates_every_check(
 ) -> None:
     assert run(code, instance, job).success
 
+    assert answers(instance) == every("SUCCEEDED", but="" if "audit" in job else "files_intact")
+
+
+def test_an_audit_names_a_damaged_file_in_the_check_of_its_table_and_heals_it(
+    code: dg.Definitions, instance: dg.DagsterInstance, store: Store
+) -> None:
+    assert run(code, instance).success
+    path = store.root / next(store.manifest().tables["orders_results"].files).path
+    flip(path)
+
+    assert run(code, instance, "orders_audit_job").success
+
+    assert answers(instance) == every("SUCCEEDED") | {("orders_results", "files_intact"): "FAILED"}
+    assert run(code, instance, "orders_audit_job").success
     assert answers(instance) == every("SUCCEEDED")
 
 
