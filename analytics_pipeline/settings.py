@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -26,6 +27,7 @@ INBOX_VARIABLE = "ANALYTICS_INBOX"
 API_VARIABLES = {
     "host": "ANALYTICS_API_HOST",
     "port": "ANALYTICS_API_PORT",
+    "hosts": "ANALYTICS_API_HOSTS",
     "token": "ANALYTICS_API_TOKEN",
     "cors_origins": "ANALYTICS_API_CORS_ORIGINS",
     "concurrency": "ANALYTICS_API_CONCURRENCY",
@@ -125,12 +127,17 @@ def inbox_of(home: Home) -> str:
     return os.environ.get(INBOX_VARIABLE, "").strip() or str(home.inbox)
 
 
+AllowedHost: TypeAlias = Annotated[str, Field(pattern=r"^(\*|[^\s*/:@?#\[\]]+|\[?[0-9A-Fa-f:.]+\]?)$")]
+"""A host without scheme and port, or `*`."""
+
+
 class ApiSettings(BaseModel):
     """How the API is served.
 
     Args:
         host: address to listen on.
         port: to listen on; 0 takes a free one.
+        hosts: names and addresses that it answers to, besides loopback ones and `host`; `*` for all.
         token: that every request to `/api` must bear; None lets everybody in.
         cors_origins: of pages that may read the answers in a browser; `*` for all.
         concurrency: queries that run at once; further requests wait.
@@ -142,6 +149,7 @@ class ApiSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65_535)
+    hosts: tuple[AllowedHost, ...] = ()
     token: SecretStr | None = None
     cors_origins: tuple[str, ...] = ()
     concurrency: int = Field(default=8, ge=1, le=1000)
@@ -158,8 +166,8 @@ def api_settings() -> ApiSettings:
     given: dict[str, object] = {
         name: value for name, variable in API_VARIABLES.items() if (value := os.environ.get(variable, "").strip())
     }
-    if "cors_origins" in given:
-        given["cors_origins"] = tuple(str(given["cors_origins"]).replace(",", " ").split())
+    for name in {"cors_origins", "hosts"} & given.keys():
+        given[name] = tuple(str(given[name]).replace(",", " ").split())
     try:
         return ApiSettings.model_validate(given)
     except ValidationError as error:

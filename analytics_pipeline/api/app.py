@@ -16,6 +16,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from analytics_pipeline.api.access import AccessLog, gates
+from analytics_pipeline.api.headers import SECURITY_HEADERS, SecurityHeaders
+from analytics_pipeline.api.hosts import AllowedHosts
 from analytics_pipeline.api.routes import analytics, process, store, sync
 from analytics_pipeline.api.routes.shared import failures
 from analytics_pipeline.api.service import Service
@@ -31,11 +33,7 @@ VENDOR = Path(__file__).parents[1] / "static"
 logger = logging.getLogger(__name__)
 
 _DESCRIPTION = "Every analytics question over the published store. Read-only, but for starting syncs."
-_PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
+_PAGE_HEADERS = {"Cache-Control": "no-cache"}
 
 
 def create_app(settings: ApiSettings, root: Path, specs: Sequence[SplitSyncSpec]) -> FastAPI:
@@ -50,6 +48,7 @@ def create_app(settings: ApiSettings, root: Path, specs: Sequence[SplitSyncSpec]
         title="Analytics read API",
         description=_DESCRIPTION,
         version="1",
+        openapi_url=None,  # served below, behind the token
         docs_url=None,  # its page would load scripts from elsewhere
         redoc_url=None,
         redirect_slashes=False,
@@ -60,6 +59,7 @@ def create_app(settings: ApiSettings, root: Path, specs: Sequence[SplitSyncSpec]
         app.include_router(router, dependencies=gates(settings), responses=refusals)
     app.include_router(sync.router, dependencies=gates(settings), responses=refusals | failures(403))
     app.include_router(process.router)
+    _serve_openapi(app, settings)
     _serve_page(app)
     app.add_exception_handler(ApiError, _refused)
     app.add_exception_handler(HTTPException, _refused)
@@ -72,8 +72,18 @@ def create_app(settings: ApiSettings, root: Path, specs: Sequence[SplitSyncSpec]
             allow_headers=["Authorization", "If-None-Match"],
             expose_headers=["ETag"],
         )
+    app.add_middleware(AllowedHosts, settings=settings)
+    app.add_middleware(SecurityHeaders)
     app.add_middleware(AccessLog)
     return app
+
+
+def _serve_openapi(app: FastAPI, settings: ApiSettings) -> None:
+    """The OpenAPI document, for those who may ask."""
+
+    @app.get("/openapi.json", include_in_schema=False, dependencies=gates(settings))
+    async def document() -> JSONResponse:
+        return JSONResponse(app.openapi())
 
 
 def _serve_page(app: FastAPI) -> None:
@@ -98,7 +108,8 @@ async def _refused(_request: Request, error: Exception) -> JSONResponse:
 async def _failed(request: Request, _error: Exception) -> JSONResponse:
     """The log has the error; its words may hold what nobody else should read."""
     logger.error("%s failed.", request.url.path)
-    return _failure(500, "The API failed. Its log says why.", {})
+    # This answer is made outside of all middleware.
+    return _failure(500, "The API failed. Its log says why.", dict(SECURITY_HEADERS))
 
 
 def _failure(status: int, detail: str, headers: dict[str, str]) -> JSONResponse:

@@ -28,6 +28,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     values = {
         "host": "0.0.0.0",  # noqa: S104 - nothing listens
         "port": "0",
+        "hosts": "analytics.example, [::2]",
         "token": "secret",
         "cors_origins": "https://a.example, https://b.example",
         "concurrency": "2",
@@ -39,6 +40,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
     found = api_settings()
 
+    assert found.hosts == ("analytics.example", "[::2]")
     assert found.cors_origins == ("https://a.example", "https://b.example")
     assert (found.port, found.concurrency, found.timeout) == (0, 2, 1.5)
     assert found.token is not None
@@ -51,6 +53,9 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("port", "hunter2"),
         ("port", "65536"),
+        ("hosts", "https://hunter2"),
+        ("hosts", "hunter2:80"),
+        ("hosts", "*.hunter2"),
         ("concurrency", "0"),
         ("timeout", "0"),
         ("timeout", "nan"),
