@@ -27,8 +27,9 @@ T = TypeVar("T")
 _CANCEL_EVERY = 0.2
 _CANCEL_SECONDS = 2.0
 _CANCEL = """
-SELECT pg_cancel_backend(pid) FROM pg_stat_activity
-WHERE application_name = %s AND pid <> pg_backend_pid() AND state = 'active'
+SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity
+WHERE application_name OPERATOR(pg_catalog.=) %s AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+  AND state OPERATOR(pg_catalog.=) 'active'
 """
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from analytics_pipeline.sync.postgres.types import ColumnRule
 from analytics_pipeline.sync.spec import FingerprintKind
 
 _MODULUS = 2**64
+_OPERATOR = re.compile(r"OPERATOR\(pg_catalog\.([^)]+)\)")
 
 
 @dataclass(frozen=True)
@@ -67,14 +69,14 @@ def row_hash(rules: Sequence[ColumnRule]) -> str:
     Source: the extended hash functions of PostgreSQL's hash opclasses, PostgreSQL 14 and later.
     """
     columns = (f"coalesce({rule.hashed(seed)}, -{seed})" for seed, rule in enumerate(rules, start=1))
-    return f"hashint4extended(0, {' # '.join(columns)})"
+    return f"pg_catalog.hashint4extended(0, {' OPERATOR(pg_catalog.#) '.join(columns)})"
 
 
 def grouped_query(query: str, bucket: str, hashes: Sequence[str], where: str | None = None) -> str:
     """The SELECT that gives each window's bucket, rows and sum of each hash, in one pass."""
     condition = f" WHERE {where}" if where else ""
-    totals = "".join(f", sum(({hashed})::numeric)::text" for hashed in hashes)
-    return f"SELECT {bucket} AS bucket, count(*){totals} FROM {subselect(query)}{condition} GROUP BY 1"
+    totals = "".join(f", pg_catalog.sum(({hashed})::pg_catalog.numeric)::pg_catalog.text" for hashed in hashes)
+    return f"SELECT {bucket} AS bucket, pg_catalog.count(*){totals} FROM {subselect(query)}{condition} GROUP BY 1"
 
 
 def spec_hash(rules: Mapping[str, ColumnRule], names: Mapping[str, str], context: Iterable[str]) -> str:
@@ -86,7 +88,19 @@ def spec_hash(rules: Mapping[str, ColumnRule], names: Mapping[str, str], context
         context: queries, geometry, versions, the source's identity without secrets.
     """
     described = [
-        [name, names[name], rule.source_type, str(rule.arrow_type), rule.expression, rule.hashed(0)]
+        [
+            name,
+            names[name],
+            rule.source_type,
+            str(rule.arrow_type),
+            rule.identity or _unqualified(rule.expression),
+            _unqualified(rule.hashed(0)),
+        ]
         for name, rule in rules.items()
     ]
     return hashlib.sha256(json.dumps([described, list(context)]).encode()).hexdigest()[:32]
+
+
+def _unqualified(sql: str) -> str:
+    """Built-ins without their schema: it was not always written, and what was read without it is the same."""
+    return _OPERATOR.sub(r"\1", sql).replace("pg_catalog.", "")

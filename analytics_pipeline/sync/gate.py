@@ -27,17 +27,21 @@ from analytics_pipeline.sync import normalize
 from analytics_pipeline.sync.derived import derived_version, published_tables
 from analytics_pipeline.sync.postgres.failures import source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
+from analytics_pipeline.sync.postgres.role_settings import SETTINGS_SQL
 from analytics_pipeline.sync.postgres.session import connect
 from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline.sync.status import content_of
 
 _NO_IDENTITY = {"password", "sslpassword", "application_name"}
-_QUESTION = """
-SELECT pg_current_snapshot()::text, s.system_identifier::text, c.timeline_id::text, c.checkpoint_lsn::text,
-       extract(epoch FROM pg_postmaster_start_time())::text, d.oid::text, pg_is_in_recovery()::text,
-       session_user::text, current_user::text, current_schemas(true)::text
-FROM pg_control_system() AS s, pg_control_checkpoint() AS c,
-     (SELECT oid FROM pg_database WHERE datname = current_database()) AS d
+_QUESTION = f"""
+SELECT pg_catalog.pg_current_snapshot()::pg_catalog.text, s.system_identifier::pg_catalog.text,
+       c.timeline_id::pg_catalog.text, c.checkpoint_lsn::pg_catalog.text,
+       extract(epoch FROM pg_catalog.pg_postmaster_start_time())::pg_catalog.text, d.oid::pg_catalog.text,
+       pg_catalog.pg_is_in_recovery()::pg_catalog.text, session_user::pg_catalog.text, current_user::pg_catalog.text,
+       pg_catalog.current_schemas(true)::pg_catalog.text, {SETTINGS_SQL}
+FROM pg_catalog.pg_control_system() AS s, pg_catalog.pg_control_checkpoint() AS c,
+     (SELECT oid FROM pg_catalog.pg_database
+      WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS d
 """
 
 

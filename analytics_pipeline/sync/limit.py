@@ -125,7 +125,7 @@ def _of_records(results: HalfPlan, dataset: HalfPlan, records: frozenset[str]) -
     else:
         theirs_sql, mine_sql = theirs.expression, mine.expression  # of one type in the store, by which they join there
     kept = f"SELECT {theirs_sql} FROM {subselect(dataset.query)} WHERE {dataset.selecting(records) or 'true'}"
-    return f"SELECT * FROM {subselect(results.query)} WHERE {mine_sql} IN ({kept})"
+    return f"SELECT * FROM {subselect(results.query)} WHERE {mine_sql} OPERATOR(pg_catalog.=) ANY ({kept})"
 
 
 def _key_of(plan: HalfPlan) -> ColumnRule:

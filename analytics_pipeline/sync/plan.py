@@ -30,6 +30,7 @@ from analytics_pipeline.sync.postgres.counts import estimated_rows
 from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
 from analytics_pipeline.sync.postgres.failures import translated, url_of
 from analytics_pipeline.sync.postgres.projection import Projection, plain_projection
+from analytics_pipeline.sync.postgres.role_settings import unusual_settings
 from analytics_pipeline.sync.postgres.row_version import wait_until_durable, xmin_hash
 from analytics_pipeline.sync.postgres.sql import column as q_column
 from analytics_pipeline.sync.postgres.sql import quote_identifier
@@ -106,7 +107,7 @@ class HalfPlan:
     @property
     def bucket(self) -> str:
         """SQL that gives a row's bucket."""
-        return self.windows.bucket if self.windows else "NULL::int4"
+        return self.windows.bucket if self.windows else "NULL::pg_catalog.int4"
 
     @property
     def travelling_rules(self) -> Sequence[ColumnRule]:
@@ -162,8 +163,10 @@ def plan_halves(
     described = {half: describe(connection, spec.query(half)) for half in Half}
     _check_renames(spec, described)
     windows = spec.windows(until)
+    with translated(url_of(connection)):
+        origin = (source, *unusual_settings(connection))
     plans = {
-        half: _plan(spec, _rows_of(spec, half, connection), columns, windows, source)
+        half: _plan(spec, _rows_of(spec, half, connection), columns, windows, origin)
         for half, columns in described.items()
     }
     _check_keys(plans)
@@ -231,7 +234,11 @@ def _with_versions(projection: Projection) -> str:
 
 
 def _plan(
-    spec: SplitSyncSpec, rows: _Rows, columns: Sequence[SourceColumn], windows: Sequence[Window], source: str
+    spec: SplitSyncSpec,
+    rows: _Rows,
+    columns: Sequence[SourceColumn],
+    windows: Sequence[Window],
+    origin: Sequence[str],
 ) -> HalfPlan:
     half = rows.half
     table = spec.table(half)
@@ -250,7 +257,7 @@ def _plan(
     window_sql = _window_sql(spec, table, columns, windows)
     context = [
         spec.query(half),
-        source,
+        *origin,
         str(normalize.VERSION),
         repr((window_sql.column, window_sql.kind, window_sql.geometry)) if window_sql else "",
         *rows.identity,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from analytics_pipeline.errors import TooManyPartitions
+from analytics_pipeline.sync.postgres.sql import LESS, NOT_LESS
 
 REST = "_rest"
 """The store-only partition of rows whose incremental column is NULL, before the start, or in the future."""
@@ -160,9 +161,9 @@ class WindowSql:
         Bounds, not date_trunc: the same comparison serves SQL and the rows on their way (`thresholds`), in every zone.
         """
         if not self.windows:  # the start is still to come
-            return "NULL::int4"
+            return "NULL::pg_catalog.int4"
         bounds = ",".join(f'"{self._text(*bound)}"' for bound in self._bounds)
-        return f"width_bucket({self.column}, '{{{bounds}}}'::{self._sql_type}[])"
+        return f"pg_catalog.width_bucket({self.column}, '{{{bounds}}}'::{self._sql_type}[])"
 
     @property
     def thresholds(self) -> list[int]:
@@ -182,13 +183,14 @@ class WindowSql:
         if not self.windows:
             return "false"
         conditions = [
-            f"({self.column} >= {self._bound(first)} AND {self.column} < {self._end(last)})"
+            f"({self.column} {NOT_LESS} {self._bound(first)} AND {self.column} {LESS} {self._end(last)})"
             for first, last in self._runs(wanted)
         ]
         if REST in wanted:
             first, last = self.windows[0], self.windows[-1]
             conditions.append(
-                f"({self.column} IS NULL OR {self.column} < {self._bound(first)} OR {self.column} >= {self._end(last)})"
+                f"({self.column} IS NULL OR {self.column} {LESS} {self._bound(first)} "
+                f"OR {self.column} {NOT_LESS} {self._end(last)})"
             )
         return " OR ".join(conditions) or "false"
 
@@ -212,7 +214,7 @@ class WindowSql:
 
     @property
     def _sql_type(self) -> str:
-        return "int8" if self.kind in _UNITS_A_SECOND else self.kind.value
+        return f"pg_catalog.{'int8' if self.kind in _UNITS_A_SECOND else self.kind.value}"
 
     def _bound(self, window: Window) -> str:
         return self._literal(window.local, window.lower)

@@ -68,15 +68,23 @@ class Relation:
         return (step.said.get("Schema"), step.said.get("Relation Name")) == (self.schema, self.table)
 
 
-_FUNCTIONS = """
-SELECT c.schema, c.name, bool_or(p.provolatile = 'v'), bool_or(p.provolatile = 's'), bool_or(p.prokind = 'a'),
-       bool_and(n.nspname = 'pg_catalog'),
-       bool_or(p.prokind = 'f' AND p.prorettype IN ('float4'::regtype, 'float8'::regtype)
-               AND NOT p.proargtypes::oid[] && ARRAY['float4'::regtype, 'float8'::regtype]::oid[])
-FROM (SELECT DISTINCT * FROM unnest(%s::text[], %s::text[]) AS u (schema, name)) AS c
-JOIN pg_proc AS p ON p.proname = c.name
-JOIN pg_namespace AS n ON n.oid = p.pronamespace
-WHERE CASE WHEN c.schema IS NULL THEN n.nspname = ANY (current_schemas(true)) ELSE n.nspname = c.schema END
+_ASKED = """(
+  SELECT DISTINCT * FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[]))
+    AS u (schema, name))"""
+_FLOAT_TYPES = "'{pg_catalog.float4,pg_catalog.float8}'::pg_catalog.regtype[]::pg_catalog.oid[]"
+_FUNCTIONS = f"""
+SELECT c.schema, c.name, pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 'v'),
+       pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 's'),
+       pg_catalog.bool_or(p.prokind OPERATOR(pg_catalog.=) 'a'),
+       pg_catalog.bool_and(n.nspname OPERATOR(pg_catalog.=) 'pg_catalog'),
+       pg_catalog.bool_or(p.prokind OPERATOR(pg_catalog.=) 'f'
+         AND p.prorettype OPERATOR(pg_catalog.=) ANY ({_FLOAT_TYPES})
+         AND NOT p.proargtypes::pg_catalog.oid[] OPERATOR(pg_catalog.&&) {_FLOAT_TYPES})
+FROM {_ASKED} AS c
+JOIN pg_catalog.pg_proc AS p ON p.proname OPERATOR(pg_catalog.=) c.name
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
+WHERE CASE WHEN c.schema IS NULL THEN n.nspname OPERATOR(pg_catalog.=) ANY (pg_catalog.current_schemas(true))
+      ELSE n.nspname OPERATOR(pg_catalog.=) c.schema END
 GROUP BY c.schema, c.name
 """
 
@@ -90,9 +98,12 @@ def functions_called(connection: psycopg.Connection, called: Iterable[Call]) -> 
 
 _FIRST_OID_OF_USERS = 16384
 _OPERATORS = f"""
-SELECT 'operator ' || o.oprname, o.oprname, bool_or(p.provolatile = 'v'), bool_or(p.provolatile = 's')
-FROM pg_operator AS o JOIN pg_proc AS p ON p.oid = o.oprcode
-WHERE o.oprname = ANY (%s::text[]) AND o.oid >= {_FIRST_OID_OF_USERS}
+SELECT 'operator ' OPERATOR(pg_catalog.||) o.oprname, o.oprname,
+       pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 'v'),
+         pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 's')
+FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) o.oprcode
+WHERE o.oprname OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.text[])
+  AND o.oid OPERATOR(pg_catalog.>=) {_FIRST_OID_OF_USERS}
 GROUP BY o.oprname
 """
 
@@ -103,11 +114,14 @@ def unusual_operators(connection: psycopg.Connection, symbols: Iterable[str]) ->
 
 
 _CASTS = f"""
-SELECT 'cast to ' || format_type(c.casttarget, NULL), format_type(c.casttarget, NULL),
-       bool_or(p.provolatile = 'v'), bool_or(p.provolatile = 's')
-FROM pg_cast AS c JOIN pg_proc AS p ON p.oid = c.castfunc
-WHERE c.oid >= {_FIRST_OID_OF_USERS} AND p.provolatile <> 'i'
-  AND strpos(%s::text, '::' || format_type(c.casttarget, NULL)) > 0
+SELECT 'cast to ' OPERATOR(pg_catalog.||) pg_catalog.format_type(c.casttarget, NULL),
+  pg_catalog.format_type(c.casttarget, NULL),
+       pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 'v'),
+         pg_catalog.bool_or(p.provolatile OPERATOR(pg_catalog.=) 's')
+FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_proc AS p ON p.oid OPERATOR(pg_catalog.=) c.castfunc
+WHERE c.oid OPERATOR(pg_catalog.>=) {_FIRST_OID_OF_USERS} AND p.provolatile OPERATOR(pg_catalog.<>) 'i'
+  AND pg_catalog.strpos(%s::pg_catalog.text, '::' OPERATOR(pg_catalog.||) pg_catalog.format_type(c.casttarget, NULL))
+      OPERATOR(pg_catalog.>) 0
 GROUP BY c.casttarget
 """
 
@@ -119,27 +133,36 @@ def unusual_casts(connection: psycopg.Connection, text: str) -> tuple[Unusual, .
 
 _RELATIONS = f"""
 SELECT r.schema, c.relname,
-       c.relkind IN ('f', 'S') OR c.relpersistence <> 'p'
-       OR n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'),
-       ARRAY(SELECT a.attname::text FROM pg_attribute AS a WHERE a.attrelid = c.oid ORDER BY a.attnum),
-       ARRAY(SELECT CASE WHEN b.typtype = 'e' OR b.typtype = 'b' AND b.oid < {_FIRST_OID_OF_USERS}
-                    THEN b.typname::text END
-             FROM pg_attribute AS a
-             LEFT JOIN pg_type AS t ON t.oid = a.atttypid
-             LEFT JOIN pg_type AS b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END
-             WHERE a.attrelid = c.oid ORDER BY a.attnum),
+       c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['f', 'S']) OR c.relpersistence OPERATOR(pg_catalog.<>) 'p'
+       OR n.nspname OPERATOR(pg_catalog.=) ANY (ARRAY['pg_catalog', 'information_schema', 'pg_toast']),
+       ARRAY(SELECT a.attname::pg_catalog.text FROM pg_catalog.pg_attribute AS a
+             WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid ORDER BY a.attnum),
+       ARRAY(SELECT CASE WHEN b.typtype OPERATOR(pg_catalog.=) 'e'
+                    OR b.typtype OPERATOR(pg_catalog.=) 'b' AND b.oid OPERATOR(pg_catalog.<) {_FIRST_OID_OF_USERS}
+                    THEN b.typname::pg_catalog.text END
+             FROM pg_catalog.pg_attribute AS a
+             LEFT JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) a.atttypid
+             LEFT JOIN pg_catalog.pg_type AS b
+               ON b.oid OPERATOR(pg_catalog.=) CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype
+                 ELSE t.oid END
+             WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid ORDER BY a.attnum),
        coalesce((
-         SELECT json_agg(k.names) FROM (
-           SELECT json_agg(a.attname) AS names
-           FROM pg_index AS i
-           JOIN pg_attribute AS a
-             ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
-           WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
+         SELECT pg_catalog.json_agg(k.names) FROM (
+           SELECT pg_catalog.json_agg(a.attname) AS names
+           FROM pg_catalog.pg_index AS i
+           JOIN pg_catalog.pg_attribute AS a
+             ON a.attrelid OPERATOR(pg_catalog.=) i.indrelid
+             AND a.attnum OPERATOR(pg_catalog.=) ANY (
+               (i.indkey::pg_catalog.int2[])[0:i.indnkeyatts OPERATOR(pg_catalog.-) 1])
+           WHERE i.indrelid OPERATOR(pg_catalog.=) c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate
              AND i.indpred IS NULL AND i.indexprs IS NULL
-           GROUP BY i.indexrelid HAVING bool_and(a.attnotnull)) AS k), '[]')
-FROM (SELECT DISTINCT * FROM unnest(%s::text[], %s::text[]) AS u (schema, name)) AS r
-JOIN pg_namespace AS n ON CASE r.schema WHEN 'pg_temp' THEN n.oid = pg_my_temp_schema() ELSE n.nspname = r.schema END
-JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = r.name
+           GROUP BY i.indexrelid HAVING pg_catalog.bool_and(a.attnotnull)) AS k), '[]')
+FROM {_ASKED} AS r
+JOIN pg_catalog.pg_namespace AS n
+  ON CASE WHEN r.schema OPERATOR(pg_catalog.=) 'pg_temp'
+    THEN n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
+     ELSE n.nspname OPERATOR(pg_catalog.=) r.schema END
+JOIN pg_catalog.pg_class AS c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid AND c.relname OPERATOR(pg_catalog.=) r.name
 ORDER BY 1, 2
 """
 

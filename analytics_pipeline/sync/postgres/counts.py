@@ -33,7 +33,7 @@ def count_rows(url: SecretStr, query: str) -> int:
     connection = connect(url)
     try:
         with translated(url):
-            rows = connection.execute(f"SELECT count(*) FROM {subselect(query)}".encode()).fetchall()
+            rows = connection.execute(f"SELECT pg_catalog.count(*) FROM {subselect(query)}".encode()).fetchall()
     finally:
         connection.close()
     return int(rows[0][0])

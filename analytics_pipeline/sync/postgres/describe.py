@@ -94,14 +94,16 @@ def describe(connection: psycopg.Connection, query: str) -> tuple[SourceColumn, 
 
 
 _TOUCHED = """
-SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
-       has_table_privilege(c.oid, 'SELECT') AS selectable
-FROM pg_locks AS l
-JOIN pg_class AS c ON c.oid = l.relation
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+SELECT c.oid::pg_catalog.int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
+       pg_catalog.has_table_privilege(c.oid, 'SELECT') AS selectable
+FROM pg_catalog.pg_locks AS l
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'relation'
+  AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f'])
+  AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema', 'pg_toast'])
+  AND l.database OPERATOR(pg_catalog.=) (
+    SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 ORDER BY n.nspname, c.relname
 """
 
@@ -161,17 +163,23 @@ def _check_names(names: list[str]) -> None:
 _TYPES = """
 WITH RECURSIVE base AS (
   SELECT given.oid AS given_oid, given.typmod AS given_typmod, t.oid, given.typmod
-  FROM unnest(%(oids)s::oid[], %(typmods)s::int4[]) AS given (oid, typmod) JOIN pg_type AS t ON t.oid = given.oid
+  FROM ROWS FROM (
+    pg_catalog.unnest(%(oids)s::pg_catalog.oid[]), pg_catalog.unnest(%(typmods)s::pg_catalog.int4[])
+  ) AS given (oid, typmod)
+  JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) given.oid
   UNION ALL
   SELECT base.given_oid, base.given_typmod, t.typbasetype,
-         CASE WHEN base.typmod = -1 THEN t.typtypmod ELSE base.typmod END
-  FROM base JOIN pg_type AS t ON t.oid = base.oid WHERE t.typtype = 'd'
+         CASE WHEN base.typmod OPERATOR(pg_catalog.=) -1 THEN t.typtypmod ELSE base.typmod END
+  FROM base JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) base.oid
+    WHERE t.typtype OPERATOR(pg_catalog.=) 'd'
 )
-SELECT base.given_oid::int8, base.given_typmod, t.oid::int8, base.typmod, format_type(t.oid, base.typmod),
-       t.typname::text, t.typtype::text, t.typnamespace = 'pg_catalog'::regnamespace,
-       CASE WHEN e.typarray = t.oid THEN e.oid::int8 END
-FROM base JOIN pg_type AS t ON t.oid = base.oid LEFT JOIN pg_type AS e ON e.oid = t.typelem
-WHERE t.typtype <> 'd'
+SELECT base.given_oid::pg_catalog.int8, base.given_typmod, t.oid::pg_catalog.int8, base.typmod,
+       pg_catalog.format_type(t.oid, base.typmod), t.typname::pg_catalog.text, t.typtype::pg_catalog.text,
+       t.typnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace,
+       CASE WHEN e.typarray OPERATOR(pg_catalog.=) t.oid THEN e.oid::pg_catalog.int8 END
+FROM base JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) base.oid
+LEFT JOIN pg_catalog.pg_type AS e ON e.oid OPERATOR(pg_catalog.=) t.typelem
+WHERE t.typtype OPERATOR(pg_catalog.<>) 'd'
 """
 _KINDS = {
     "b": TypeKind.BASE,

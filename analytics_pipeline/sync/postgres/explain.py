@@ -31,13 +31,15 @@ _SETTINGS = {
     "quote_all_identifiers": "off",
 }
 _VIEWS = """
-SELECT pg_get_viewdef(c.oid)
-FROM pg_locks AS l
-JOIN pg_class AS c ON c.oid = l.relation
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND c.relkind = 'v'
-  AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+SELECT pg_catalog.pg_get_viewdef(c.oid)
+FROM pg_catalog.pg_locks AS l
+JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()
+  AND l.locktype OPERATOR(pg_catalog.=) 'relation' AND c.relkind OPERATOR(pg_catalog.=) 'v'
+  AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema'])
+  AND l.database OPERATOR(pg_catalog.=) (
+    SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
 """
 _PLANNED = "Plans"
 
@@ -108,8 +110,8 @@ def explain(connection: psycopg.Connection, query: str) -> Explained:
     """
     rows = ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
     connection.execute(
-        f"SELECT set_config(s.name, v.value, true) FROM (VALUES {rows}) AS v (name, value) "
-        f"JOIN pg_settings AS s ON s.name = v.name".encode()
+        f"SELECT pg_catalog.set_config(s.name, v.value, true) FROM (VALUES {rows}) AS v (name, value) "
+        f"JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) v.name".encode()
     )
     answer = connection.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {subselect(query)}".encode()).fetchone()
     assert answer is not None, "EXPLAIN gives one row"

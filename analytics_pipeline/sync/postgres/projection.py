@@ -87,14 +87,17 @@ class _TableColumn:
 
 
 _SOURCE = """
-SELECT c.oid::int8, CASE WHEN n.oid = pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname END, c.relname,
-       c.relkind::text, c.relpersistence = 't', coalesce(a.amname = 'heap', false),
-       row_security_active(c.oid), c.relispartition,
-       EXISTS (SELECT FROM pg_inherits AS i WHERE i.inhparent = c.oid)
-FROM pg_class AS c
-JOIN pg_namespace AS n ON n.oid = c.relnamespace
-LEFT JOIN pg_am AS a ON a.oid = c.relam
-WHERE c.oid = to_regclass(%s)
+SELECT c.oid::pg_catalog.int8,
+       CASE WHEN n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() THEN 'pg_temp' ELSE n.nspname END,
+         c.relname,
+       c.relkind::pg_catalog.text, c.relpersistence OPERATOR(pg_catalog.=) 't',
+         coalesce(a.amname OPERATOR(pg_catalog.=) 'heap', false),
+       pg_catalog.row_security_active(c.oid), c.relispartition,
+       EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid)
+FROM pg_catalog.pg_class AS c
+JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+LEFT JOIN pg_catalog.pg_am AS a ON a.oid OPERATOR(pg_catalog.=) c.relam
+WHERE c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(%s)
 """
 _KINDS = {
     "v": "it is a view; name the table below it",
@@ -131,22 +134,29 @@ def _source(connection: psycopg.Connection, table: str) -> _Source:
 
 _COLUMNS = """
 WITH RECURSIVE below AS (
-  SELECT a.attnum, a.atttypid AS oid FROM pg_attribute AS a
-  WHERE a.attrelid = %(table)s AND a.attnum > 0 AND NOT a.attisdropped
+  SELECT a.attnum, a.atttypid AS oid FROM pg_catalog.pg_attribute AS a
+  WHERE a.attrelid OPERATOR(pg_catalog.=) %(table)s AND a.attnum OPERATOR(pg_catalog.>) 0 AND NOT a.attisdropped
   UNION ALL
-  SELECT below.attnum, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE e.oid END
+  SELECT below.attnum, CASE WHEN t.typtype OPERATOR(pg_catalog.=) 'd' THEN t.typbasetype ELSE e.oid END
   FROM below
-  JOIN pg_type AS t ON t.oid = below.oid
-  LEFT JOIN pg_type AS e ON e.oid = t.typelem AND e.typarray = t.oid
-  WHERE t.typtype = 'd' OR e.oid IS NOT NULL
+  JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) below.oid
+  LEFT JOIN pg_catalog.pg_type AS e ON e.oid OPERATOR(pg_catalog.=) t.typelem
+    AND e.typarray OPERATOR(pg_catalog.=) t.oid
+  WHERE t.typtype OPERATOR(pg_catalog.=) 'd' OR e.oid IS NOT NULL
 )
-SELECT a.attname, a.attnum, a.atttypid::text, a.atttypmod,
-       t.typname, t.oid::int8, t.typtype::text, t.oid < 16384 AND t.typnamespace = 'pg_catalog'::regnamespace,
-       (SELECT json_agg(l.enumlabel ORDER BY l.enumsortorder)::text FROM pg_enum AS l WHERE l.enumtypid = t.oid)
+SELECT a.attname, a.attnum, a.atttypid::pg_catalog.text, a.atttypmod,
+       t.typname, t.oid::pg_catalog.int8, t.typtype::pg_catalog.text,
+       t.oid OPERATOR(pg_catalog.<) 16384
+         AND t.typnamespace OPERATOR(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace,
+       (SELECT pg_catalog.json_agg(l.enumlabel ORDER BY l.enumsortorder)::pg_catalog.text
+        FROM pg_catalog.pg_enum AS l WHERE l.enumtypid OPERATOR(pg_catalog.=) t.oid)
 FROM below
-JOIN pg_attribute AS a ON a.attrelid = %(table)s AND a.attnum = below.attnum
-JOIN pg_type AS t ON t.oid = below.oid
-WHERE t.typtype <> 'd' AND NOT EXISTS (SELECT FROM pg_type AS e WHERE e.oid = t.typelem AND e.typarray = t.oid)
+JOIN pg_catalog.pg_attribute AS a ON a.attrelid OPERATOR(pg_catalog.=) %(table)s
+  AND a.attnum OPERATOR(pg_catalog.=) below.attnum
+JOIN pg_catalog.pg_type AS t ON t.oid OPERATOR(pg_catalog.=) below.oid
+WHERE t.typtype OPERATOR(pg_catalog.<>) 'd'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_type AS e WHERE e.oid OPERATOR(pg_catalog.=) t.typelem
+    AND e.typarray OPERATOR(pg_catalog.=) t.oid)
 """
 
 
@@ -230,12 +240,13 @@ def _select(source: _Source, names: Mapping[str, None]) -> str:
 
 
 _LINEAGE = """
-SELECT (SELECT system_identifier FROM pg_control_system())::text,
-       (SELECT oid FROM pg_database WHERE datname = current_database())::text,
-       greatest((SELECT timeline_id FROM pg_control_checkpoint()),
-                (SELECT min_recovery_end_timeline FROM pg_control_recovery()))::text
+SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system())::pg_catalog.text,
+       (SELECT oid FROM pg_catalog.pg_database
+        WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())::pg_catalog.text,
+       greatest((SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()),
+                (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()))::pg_catalog.text
 """
-_WRITING_TO = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+_WRITING_TO = "SELECT pg_catalog.left(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 8)"
 
 
 def _identity(connection: psycopg.Connection, source: _Source, columns: list[_TableColumn]) -> tuple[str, ...]:
@@ -257,7 +268,7 @@ def _history(connection: psycopg.Connection, source: _Source) -> str:
     try:
         with connection.transaction():
             row = connection.execute(_LINEAGE).fetchone()
-            recovering = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+            recovering = connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
             current = None if recovering == (True,) else connection.execute(_WRITING_TO).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         raise source.unfit("this role may not ask for the server's timeline, so a failover would go unseen") from None

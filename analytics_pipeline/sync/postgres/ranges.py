@@ -10,9 +10,15 @@ import itertools
 
 import psycopg
 
-from analytics_pipeline.sync.postgres.sql import column, quote_literal, subselect
+from analytics_pipeline.sync.postgres.sql import LESS, NOT_LESS, column, quote_literal, subselect
 
 _SAMPLE = 20_000
+# Some styles print zones and orders of day and month that nothing reads back; JSON prints ISO in any.
+_SHOWN = (
+    "CASE WHEN f.type OPERATOR(pg_catalog.~) '^(date|timestamp.*)\\[\\]$' "
+    "THEN pg_catalog.translate(pg_catalog.to_json(f.bounds)::pg_catalog.text, '[]', '{}') "
+    "ELSE f.bounds::pg_catalog.text END"
+)
 
 
 def split(connection: psycopg.Connection, query: str, name: str, workers: int, where: str | None) -> list[str]:
@@ -37,9 +43,9 @@ def split(connection: psycopg.Connection, query: str, name: str, workers: int, w
     value = column(name)
     array = f"CAST({quote_literal(boundaries)} AS {array_type})"
     edges = [f"({array})[{i}]" for i in range(1, workers)]
-    first = f"({value} < {edges[0]} OR {value} IS NULL)"
-    middle = [f"({value} >= {low} AND {value} < {high})" for low, high in itertools.pairwise(edges)]
-    return [first, *middle, f"({value} >= {edges[-1]})"]
+    first = f"({value} {LESS} {edges[0]} OR {value} IS NULL)"
+    middle = [f"({value} {NOT_LESS} {low} AND {value} {LESS} {high})" for low, high in itertools.pairwise(edges)]
+    return [first, *middle, f"({value} {NOT_LESS} {edges[-1]})"]
 
 
 def _boundaries(
@@ -50,9 +56,12 @@ def _boundaries(
     fractions = ", ".join(str(i / workers) for i in range(1, workers))
     # Sorting all values would cost as much as reading them: boundaries need only be roughly fair.
     share = min(1.0, _SAMPLE / max(1, _estimate(connection, source)))
-    sample = "" if share == 1.0 else f" WHERE random() < {share}"
-    found = f"percentile_disc(ARRAY[{fractions}]) WITHIN GROUP (ORDER BY s.v)"
-    statement = f"SELECT {found}::text, pg_typeof({found})::text FROM ({source}\n) AS s{sample}"
+    sample = "" if share == 1.0 else f" WHERE pg_catalog.random() OPERATOR(pg_catalog.<) {share}"
+    found = f"pg_catalog.percentile_disc(ARRAY[{fractions}]::pg_catalog.float8[]) WITHIN GROUP (ORDER BY s.v)"
+    bounds = f"SELECT {found} AS bounds FROM ({source}\n) AS s{sample}"
+    type_ = "pg_catalog.format_type(pg_catalog.pg_typeof(g.bounds), NULL) AS type"
+    typed = f"SELECT g.bounds, {type_} FROM ({bounds}) AS g"
+    statement = f"SELECT {_SHOWN}, f.type FROM ({typed}) AS f"
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None, "an aggregate gives one row"
     return row[0], row[1]

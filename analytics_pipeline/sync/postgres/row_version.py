@@ -18,9 +18,10 @@ _NAMED_HASH = 18_00_00
 _DELAYS = 3
 _ASK_EVERY = 0.02
 _POSITION = """
-SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn()::text END,
-       (SELECT setting FROM pg_settings WHERE name = 'wal_writer_delay')
+SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text END,
+       (SELECT setting FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'wal_writer_delay')
 """
+_IS_DURABLE = "SELECT pg_catalog.pg_current_wal_flush_lsn() OPERATOR(pg_catalog.>=) %s::pg_catalog.pg_lsn"
 
 
 def xmin_hash(server_version: int, column_sql: str) -> str:
@@ -33,8 +34,8 @@ def xmin_hash(server_version: int, column_sql: str) -> str:
         column_sql: SQL of the column, e.g. q.xmin.
     """
     if server_version >= _NAMED_HASH:
-        return f"hashxidextended({column_sql}, 0)"
-    return f"hash_array_extended(ARRAY[{column_sql}], 0)"
+        return f"pg_catalog.hashxidextended({column_sql}, 0)"
+    return f"pg_catalog.hash_array_extended(ARRAY[{column_sql}], 0)"
 
 
 def wait_until_durable(connection: psycopg.Connection) -> None:
@@ -52,7 +53,7 @@ def wait_until_durable(connection: psycopg.Connection) -> None:
     position, delay = _one(connection, _POSITION)
     patience = time.monotonic() + _DELAYS * float(str(delay)) / 1000
     while position is not None and time.monotonic() < patience:
-        (durable,) = _one(connection, "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn", position)
+        (durable,) = _one(connection, _IS_DURABLE, position)
         if durable:
             return
         time.sleep(_ASK_EVERY)

@@ -31,15 +31,10 @@ _PATIENCE = {
     "application_name": "analytics_pipeline",
 }
 
-# Values must print and hash the same in every session, and a coordinator must be allowed to sit in its transaction.
+# Nothing that could change what a query gives (TimeZone, DateStyle, search_path …): it runs as it would in psql. A
+# coordinator must be allowed to sit in its transaction.
 _PINNED = {
-    "TimeZone": "UTC",
-    "DateStyle": "ISO, YMD",
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
     "client_encoding": "UTF8",
-    "standard_conforming_strings": "on",
     "default_transaction_read_only": "on",
     "cursor_tuple_fraction": "1",
     "idle_in_transaction_session_timeout": "0",
@@ -108,7 +103,8 @@ def settings_sql(query_timeout: float | None, lock_timeout: float, *, scope: str
     # The join leaves out what this server's version does not know (transaction_timeout came with 17).
     return (
         f"SELECT pg_catalog.set_config(s.name, v.value, {local}) "
-        f"FROM (VALUES {rows}) AS v (name, value) JOIN pg_catalog.pg_settings AS s ON s.name = v.name"
+        f"FROM (VALUES {rows}) AS v (name, value) "
+        "JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) v.name"
     )
 
 

@@ -241,7 +241,7 @@ def _lock(tables: Sequence[BaseTable]) -> list[str]:
 
 
 def _export(coordinator: psycopg.Connection) -> str:
-    row = coordinator.execute("SELECT pg_export_snapshot()").fetchone()
+    row = coordinator.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
     assert row is not None, "a SELECT without FROM gives one row"
     return str(row[0])
 

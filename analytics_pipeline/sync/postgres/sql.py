@@ -21,6 +21,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+LESS = "OPERATOR(pg_catalog.<)"
+"""The built-in operator, whatever the search_path finds first."""
+NOT_LESS = "OPERATOR(pg_catalog.>=)"
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 

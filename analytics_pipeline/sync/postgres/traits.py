@@ -150,7 +150,7 @@ PINNED = frozenset(
     to_jsonb to_number to_timestamp
     """.split()  # noqa: SIM905 - one a line would be a page
 )
-"""Functions of pg_catalog that are stable only because of settings that every session pins (TimeZone, DateStyle …)."""
+"""Functions of pg_catalog that are stable only because of settings (TimeZone, DateStyle …), which the gate compares."""
 
 _CLOCKS = {
     "CURRENT_CATALOG",
