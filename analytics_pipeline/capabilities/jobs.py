@@ -32,6 +32,7 @@ from analytics_pipeline.capabilities.workers import (
     work_in_process,
 )
 from analytics_pipeline.errors import JobBackendMissing, JobBackendUnknown, JobFailed, JobRefused
+from analytics_pipeline.waiting import all_done, let_signals_interrupt, result_of
 
 
 class Job:
@@ -59,7 +60,7 @@ class Job:
             JobFailed: it stored nothing; where the worker could still tell, a note holds its traceback.
             TimeoutError: it is not done yet.
         """
-        outcome = self._outcome.result(timeout)
+        outcome = result_of(self._outcome, timeout)
         if isinstance(outcome, JobResult):
             return outcome
         failed = JobFailed(self.job_id, outcome.reason)
@@ -108,6 +109,8 @@ class SubprocessBackend:
     """
 
     def __init__(self, at_once: int | None = None) -> None:
+        let_signals_interrupt()  # Python waits at its exit for these threads: they store what was submitted
+        self._started: list[Future[JobResult | Failure]] = []
         self._watchers = ThreadPoolExecutor(at_once or os.cpu_count(), thread_name_prefix="capability-job")
 
     def start(self, task: Task) -> Future[JobResult | Failure]:
@@ -123,7 +126,9 @@ class SubprocessBackend:
             refused = JobRefused(_name(task), without_secrets(str(error), task.config.storage_options))
         if refused:
             raise refused  # outside of `except`, so that what is chained to it holds no secret either
-        return self._watchers.submit(work_in_process, sent)
+        started = self._watchers.submit(work_in_process, sent)
+        self._started = [*(each for each in self._started if not each.done()), started]
+        return started
 
     def close(self) -> None:
         """Start nothing more."""
@@ -131,7 +136,8 @@ class SubprocessBackend:
 
     def wait(self) -> None:
         """Wait for all processes."""
-        self._watchers.shutdown()
+        all_done(self._started)
+        self.close()
 
 
 class _Configured(NamedTuple):

@@ -24,6 +24,7 @@ from analytics_pipeline.capabilities.runs import CapabilityRun
 from analytics_pipeline.capabilities.secrets import without_secrets
 from analytics_pipeline.capabilities.store import AnalyticsStore
 from analytics_pipeline.errors import RunNotFound
+from analytics_pipeline.waiting import join
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def work_in_process(task: bytes) -> JobResult | Failure:
         except OSError as error:
             return Failure(f"no process could be started for it: {error}")
         said = _heard(ours)
-    process.join()
+    join(process)
     return said or Failure(f"its process {_death(process.exitcode or 0)} before it could say anything")
 
 

@@ -28,6 +28,7 @@ from analytics_pipeline.objects.local_files import (
     write_pieces,
 )
 from analytics_pipeline.objects.names import new_object_name
+from analytics_pipeline.waiting import flock
 
 STAGING = ".staging"
 """Files on their way in and folders on their way out; no prefix begins with a dot."""
@@ -156,7 +157,7 @@ class LocalBase:
         """Hold the lock on a prefix's folder; a killed holder holds it no longer."""
         while True:
             with self._folder(prefix, create=True) as folder:
-                fcntl.flock(folder, fcntl.LOCK_EX)
+                flock(folder, fcntl.LOCK_EX)
                 if self._is_still(prefix, folder):
                     yield
                     return

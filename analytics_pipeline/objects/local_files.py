@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from analytics_pipeline.objects.container import Bytes, Encoded
 from analytics_pipeline.objects.names import new_object_name
+from analytics_pipeline.waiting import flock
 
 AT_ONCE = 64 * 1024
 """Objects up to this size are written and read by one call of the operating system."""
@@ -38,7 +39,7 @@ def new_file(staging: int) -> tuple[str, int]:
     while True:
         name = new_object_name()
         descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=staging)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             return name, descriptor
         os.close(descriptor)  # the sweeper took it between the two calls

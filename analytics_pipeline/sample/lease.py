@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from analytics_pipeline.sample.server import EmbeddedPostgres, open_lock
+from analytics_pipeline.waiting import flock
 
 
 class Lease:
@@ -35,7 +36,7 @@ class Lease:
         self.server = EmbeddedPostgres(data_dir)
         self._file: int | None = open_lock(_beside(self.server, "lease"))
         try:
-            fcntl.flock(self._file, fcntl.LOCK_SH)  # waits for a last one who is just stopping the server
+            flock(self._file, fcntl.LOCK_SH)  # waits for a last one who is just stopping the server
             self.server.start()
         except BaseException:
             self.release()

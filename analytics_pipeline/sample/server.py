@@ -27,6 +27,7 @@ from pydantic import SecretStr
 
 from analytics_pipeline.errors import SampleFolderClosed, SampleServerFailed
 from analytics_pipeline.sample.programs import Programs, find_programs
+from analytics_pipeline.waiting import flock
 
 StopMode = Literal["fast", "immediate"]
 
@@ -254,7 +255,7 @@ def locked(path: Path, kind: int) -> Iterator[None]:
     """Hold a lock file; `kind` is `fcntl.LOCK_EX` or `fcntl.LOCK_SH`. A killed holder lets go by itself."""
     file = open_lock(path)
     try:
-        fcntl.flock(file, kind)
+        flock(file, kind)
         yield
     finally:
         os.close(file)

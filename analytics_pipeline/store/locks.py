@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from analytics_pipeline.errors import StoreBusy, StoreUnwritable
+from analytics_pipeline.waiting import flock
 
 _FIRST_WAIT = 0.002
 _LONGEST_WAIT = 0.05
@@ -143,7 +144,7 @@ def _held(path: Path, kind: int, log: Callable[[str], None]) -> Iterator[None]:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             log(f"Waiting for {path.read_text().strip() or 'another process'}, which holds {path.name}.")
-            fcntl.flock(descriptor, kind)
+            flock(descriptor, kind)
         _sign(descriptor)
         yield
     finally:

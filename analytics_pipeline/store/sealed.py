@@ -28,6 +28,7 @@ import pyarrow as pa
 from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, ResultTooLarge, TooManyRows
 from analytics_pipeline.store.query_check import checked_select
 from analytics_pipeline.store.schema import file_literal, identifier, literal
+from analytics_pipeline.waiting import join
 
 Parameter: TypeAlias = "bool | int | float | str | bytes | datetime | date | Decimal | None"
 Parameters: TypeAlias = "Sequence[Parameter] | Mapping[str, Parameter] | None"
@@ -224,4 +225,4 @@ def _time_limit(cursor: duckdb.DuckDBPyConnection, seconds: float) -> Iterator[N
         raise
     finally:
         done.set()
-        thread.join()  # an interrupt that comes late would hit the cursor's next query
+        join(thread)  # an interrupt that comes late would hit the cursor's next query

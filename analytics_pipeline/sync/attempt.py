@@ -20,7 +20,14 @@ from pydantic import SecretStr
 
 from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, Store
 from analytics_pipeline.sync.changes import Changes, Comparison
-from analytics_pipeline.sync.connections import asked_at_once, cancel_labelled, label_of, labelled, together
+from analytics_pipeline.sync.connections import (
+    asked_at_once,
+    cancel_labelled,
+    cancelled_by_interrupt,
+    label_of,
+    labelled,
+    together,
+)
 from analytics_pipeline.sync.derived import refuse_unfit
 from analytics_pipeline.sync.judge import Judge
 from analytics_pipeline.sync.limit import RowLimit
@@ -143,7 +150,7 @@ class Attempt:
         is_anew = wish.whole is Replace.TABLE_AND_COLUMNS  # windows of a clock that was wrong go with everything else
         before, until = self.store.manifest(), now if is_anew else self.until(now)
         with ExitStack() as until_committed:
-            with self._snapshot(label, wish) as snapshot:
+            with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
                 plans = self._plans(snapshot, until)
                 refuse_unfit(self.spec, plans)
@@ -167,7 +174,7 @@ class Attempt:
             SyncError: the source cannot be asked.
         """
         label = f"analytics_pipeline {uuid.uuid4().hex[:16]}"
-        with self._snapshot(label, wish) as snapshot:
+        with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
             plans = self._plans(snapshot, self.until(now))
             judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
             choose = self._choosing(wish, plans)

@@ -6,10 +6,12 @@ Does not: what they ask (`changes`, `plan`), or the streams of rows, which have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Event
+from time import monotonic
 from typing import TypeVar
 
 import psycopg
@@ -21,11 +23,14 @@ from analytics_pipeline.sync.postgres.failures import source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import connect
 from analytics_pipeline.sync.postgres.snapshot import Snapshot
+from analytics_pipeline.waiting import STEP, all_done, in_thread, wait_for
 
 T = TypeVar("T")
 
 _CANCEL_EVERY = 0.2
 _CANCEL_SECONDS = 2.0
+_INTERRUPTED_SECONDS = 1.5
+"""After an interrupt, threads that have not ended by then are left behind; the process may be gone at once."""
 _CANCEL = """
 SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_stat_activity
 WHERE application_name OPERATOR(pg_catalog.=) %s AND pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
@@ -65,6 +70,41 @@ def cancel_labelled(url: SecretStr, label: str) -> None:
 
     with suppress(SourceError, Stalled):
         within(_CANCEL_SECONDS, cancel, lambda _: None)
+
+
+@contextmanager
+def cancelled_by_interrupt(url: SecretStr, label: str) -> Iterator[None]:
+    """Cancel the queries of that name when an interrupt ends the `with` block; a failure leaves them alone.
+
+    An interrupt is what no `except Exception` catches: Ctrl-C, SIGTERM, Dagster's own.
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        _cancel_until_idle(url, label, _INTERRUPTED_SECONDS)
+        raise
+
+
+def _cancel_until_idle(url: SecretStr, label: str, seconds: float) -> None:
+    """Cancel again and again, on one connection, until none of that name is active; a query may be about to begin."""
+    ended = Event()
+
+    def cancel() -> None:
+        connection = connect(url)
+        try:
+            with translated(url):
+                while not ended.is_set() and connection.execute(_CANCEL, (label,)).fetchall():
+                    wait_for(ended, _CANCEL_EVERY)
+        finally:
+            connection.close()
+
+    try:
+        with suppress(SourceError, Stalled):
+            within(seconds, cancel, lambda _: None)
+    finally:
+        ended.set()
 
 
 def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
@@ -136,16 +176,28 @@ def together(tasks: Sequence[Callable[[], T]], failed: Event, cancel: Callable[[
             failed.set()
             raise
 
-    with ThreadPoolExecutor(max_workers=max(len(tasks), 1), thread_name_prefix="half") as pool:
-        futures = [pool.submit(run, task) for task in tasks]
-        try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-        except BaseException:
-            failed.set()
-            raise
-        finally:
-            while failed.is_set() and wait(futures, timeout=_CANCEL_EVERY).not_done:
-                cancel()
+    futures = [in_thread(partial(run, task), "half") for task in tasks]
+    try:
+        while not failed.is_set() and wait(futures, timeout=STEP, return_when=FIRST_EXCEPTION).not_done:
+            pass
+    except BaseException:
+        failed.set()
+        _stop(futures, cancel, _INTERRUPTED_SECONDS)
+        raise
+    if failed.is_set():
+        _stop(futures, cancel, None)
     if errors:
         raise errors[0]
-    return [future.result() for future in futures]
+    return [future.result(timeout=0) for future in futures]
+
+
+def _stop(futures: Sequence[Future[T]], cancel: Callable[[], None], seconds: float | None) -> None:
+    """Cancel until all have ended, or for so many seconds; in a thread, for the network may be frozen."""
+    until = None if seconds is None else monotonic() + seconds
+
+    def cancel_again() -> None:
+        while not all_done(futures, _CANCEL_EVERY) and (until is None or monotonic() < until):
+            cancel()
+
+    in_thread(cancel_again, "cancel")
+    all_done(futures, seconds)

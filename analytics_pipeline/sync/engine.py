@@ -31,6 +31,7 @@ from analytics_pipeline.sync.reading import Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 from analytics_pipeline.sync.status import DatasetStatus, State, read_status, syncing, verified_again, write_status
 from analytics_pipeline.sync.steps import ROWS_PER_STEP
+from analytics_pipeline.waiting import terminable
 
 GATE_SECONDS = 5.0
 
@@ -198,7 +199,7 @@ class SyncJob:
         return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step)
 
     def _run(self, wish: Wish, now: datetime | None) -> SyncOutcome:
-        with writing(self.store.root), self.store.exclusive(self.spec.name, self.log):
+        with terminable(), writing(self.store.root), self.store.exclusive(self.spec.name, self.log):
             with syncing(self.store, self.spec, self.run_id) as before:
                 done = self._attempts(wish, now)
             self._tell(status_after(self.spec, self.url, before, done, self.run_id))

@@ -17,6 +17,7 @@ from analytics_pipeline.sync.gate import source_gate
 from analytics_pipeline.sync.postgres.snapshot import Snapshot
 from analytics_pipeline.sync.postgres.traits import QueryTraits, query_traits
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.waiting import result_of
 
 _Judged = tuple[Mapping[Half, QueryTraits], str | None]
 
@@ -52,16 +53,16 @@ class Judge:
 
     def doubts(self, half: Half) -> Sequence[str]:
         """Why two reads of one snapshot, at one moment, might differ."""
-        traits = self._judged.result()[0][half]
+        traits = result_of(self._judged)[0][half]
         return (*traits.volatile, *traits.ordered_cut)
 
     def moves(self, half: Half) -> Sequence[str]:
         """By what rows come and go with time alone; each connection of a snapshot has a now() of its own."""
-        return self._judged.result()[0][half].time_dependent
+        return result_of(self._judged)[0][half].time_dependent
 
     def gate(self) -> str | None:
         """What the source's gate said in the snapshot; None where it proves nothing."""
-        return self._judged.result()[1]
+        return result_of(self._judged)[1]
 
     def _ask(self, session: psycopg.Connection) -> _Judged:
         traits = {half: query_traits(session, self.spec.query(half)) for half in Half}

@@ -20,6 +20,7 @@ from analytics_pipeline.sync.postgres.types import ColumnRule
 from analytics_pipeline.sync.reading import Log
 from analytics_pipeline.sync.spec import FingerprintKind, Half
 from analytics_pipeline.sync.windows import REST
+from analytics_pipeline.waiting import result_of
 
 _Kept = tuple[HalfPlan, frozenset[str]]
 """Partitions that are mirrored, and the plan by which they are read."""
@@ -66,7 +67,7 @@ class RowLimit:
         return self._within(half, (half.plan, kept), choose)
 
     def _results(self, half: Comparison) -> _Kept:
-        dataset, records = self._records.result()
+        dataset, records = result_of(self._records)
         if records >= dataset.bounds.keys():
             return half.plan, self._fitting(half.plan, _counted(half))
         checksum = {FingerprintKind.CHECKSUM: half.plan.hashes[FingerprintKind.CHECKSUM]}

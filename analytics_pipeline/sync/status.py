@@ -25,12 +25,14 @@ from pydantic import TypeAdapter, ValidationError
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.store import Manifest, Store
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
+from analytics_pipeline.waiting import join, wait_for
 
 HEARTBEAT_SECONDS = 5.0
 SILENCE = timedelta(seconds=30)
 """After so long without a heartbeat a sync counts as interrupted."""
 
 _INTERRUPTED = "interrupted: the process of the last sync ended without a word; the next one heals by itself"
+_CANCELLED = "cancelled: the last sync was stopped before its commit; the next one reads what is still missing"
 _TIMES = ("heartbeat", "last_sync", "last_verified", "last_incremental")
 
 
@@ -41,6 +43,7 @@ class State(StrEnum):
     SYNCING = "syncing"
     READY = "ready"
     ERROR = "error"
+    CANCELLED = "cancelled"
 
 
 class SyncType(StrEnum):
@@ -148,7 +151,7 @@ def syncing(store: Store, spec: SplitSyncSpec, run_id: str | None) -> Iterator[D
         while True:
             with suppress(OSError):  # of a disk that is full now and may not be in five seconds
                 write_status(store, spec, replace(begun, heartbeat=datetime.now(UTC)))
-            if ended.wait(HEARTBEAT_SECONDS):
+            if wait_for(ended, HEARTBEAT_SECONDS):
                 return
 
     write_status(store, spec, replace(begun, heartbeat=datetime.now(UTC)))
@@ -158,15 +161,21 @@ def syncing(store: Store, spec: SplitSyncSpec, run_id: str | None) -> Iterator[D
         yield before
     except BaseException as error:
         _end(thread, ended)
-        message = str(error) if isinstance(error, AnalyticsError) else type(error).__name__  # others may hold secrets
-        write_status(store, spec, replace(begun, state=State.ERROR, message=message, heartbeat=datetime.now(UTC)))
+        state, message = _ended_by(error)
+        write_status(store, spec, replace(begun, state=state, message=message, heartbeat=datetime.now(UTC)))
         raise
     _end(thread, ended)
 
 
+def _ended_by(error: BaseException) -> tuple[State, str]:
+    if not isinstance(error, Exception):  # Ctrl-C, SIGTERM, Dagster's interrupt
+        return State.CANCELLED, _CANCELLED
+    return State.ERROR, str(error) if isinstance(error, AnalyticsError) else type(error).__name__  # may hold secrets
+
+
 def _end(thread: threading.Thread, ended: threading.Event) -> None:
     ended.set()
-    thread.join()  # or its last beat would overwrite what comes now
+    join(thread)  # or its last beat would overwrite what comes now
 
 
 def _file(store: Store, spec: SplitSyncSpec) -> Path:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from analytics_pipeline_tests.workplace import Workplace
 
 PATIENCE = 120
+_TERMINATE = "mutation Cancel($run: String!) { terminateRun(runId: $run) { __typename } }"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ def dagster_dev(place: Workplace) -> Iterator[subprocess.Popen[bytes]]:
             server.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             kill_group(server)
+
+
+def cancel(server: subprocess.Popen[bytes], run_id: str) -> None:
+    """Cancel a run as the button in the UI does."""
+    assert isinstance(server.args, list)
+    body = {"query": _TERMINATE, "variables": {"run": run_id}}
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{server.args[-1]}/graphql", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:  # noqa: S310 - our own server
+        assert b"TerminateRunSuccess" in answer.read()
 
 
 def kill_group(server: subprocess.Popen[bytes]) -> None:

@@ -19,6 +19,7 @@ from analytics_pipeline.store import open_store
 from analytics_pipeline.sync.status import State, read_status
 from analytics_pipeline_tests.components import scenario
 from analytics_pipeline_tests.daemon.served import (
+    cancel,
     dagster_dev,
     kill_group,
     log_tail,
@@ -171,6 +172,32 @@ def test_a_pulled_plug_leaves_no_run_that_looks_alive(shop: Workplace, url: str)
 
     assert differences(shop, url) == []
     print(f"marked {freed:.0f} s after the restart")  # noqa: T201 - as above
+
+
+SLEEPING = (
+    "ALTER TABLE orders RENAME TO placed",
+    "CREATE VIEW orders AS SELECT placed.* FROM placed, pg_sleep(60)",
+)
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+
+
+def test_a_cancel_in_dagster_ends_the_run_and_its_query(shop: Workplace, url: str) -> None:
+    """The run went on for up to an hour, and so did its query in the source."""
+    for statement in SLEEPING:
+        scenario.change_source(url, statement)
+    with dagster_dev(shop) as server, psycopg.connect(url, autocommit=True) as watcher:
+        wait_for(lambda: [run.status for run in runs(shop)][:1] == ["STARTED"], lambda: log_tail(shop), 120)
+        run = runs(shop)[0]
+        wait_for(lambda: watcher.execute(ASLEEP).fetchone() != (0,), lambda: log_tail(shop), 60)
+        began = time.monotonic()
+        cancel(server, run.id)
+        wait_for(lambda: watcher.execute(ASLEEP).fetchone() == (0,), lambda: log_tail(shop), 5)
+        idle = time.monotonic() - began
+        wait_for(lambda: runs(shop)[0].status == "CANCELED", lambda: runs(shop), 5)
+        ended = time.monotonic() - began
+        status = read_status(open_store(shop.home / "store"), scenario.spec())
+    assert (status.state, status.run_id) == (State.CANCELLED, run.id)
+    print(f"source idle after {idle:.1f} s, run canceled after {ended:.1f} s")  # noqa: T201 - as above
 
 
 def _lives(pid: int | None) -> bool:

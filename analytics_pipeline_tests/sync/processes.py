@@ -31,6 +31,8 @@ from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline_tests.sync.scenario import NOW, UNPARTITIONED, job_of, spec_of
 
 PAIRS_AT_START = 200
+SLEEPING = spec_of(dataset_query="SELECT r.* FROM records AS r, pg_sleep(60)")
+"""A dataset whose query takes a minute."""
 
 
 def context() -> ForkServerContext:
@@ -201,3 +203,15 @@ def sync_with_small_files(root: Path, url: str, limit: int, told: Path) -> None:
 
 def _write(descriptor: int, line: str) -> None:
     os.write(descriptor, f"{line}\n".encode())
+
+
+def sync_like_a_program(root: Path, url: str, told: Path) -> None:
+    """A refresh in a process whose signals a library has made resume waits, again and again."""
+
+    def log(line: str) -> None:
+        signal.siginterrupt(signal.SIGINT, False)  # noqa: FBT003 - the signature of the standard library
+        with told.open("a") as file:
+            file.write(f"{line}\n")
+
+    log("begun")
+    job_of(open_store(root), url, SLEEPING, log=log, pauses=(30.0,)).refresh(now=NOW)

@@ -25,8 +25,8 @@ import threading
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from analytics_pipeline.errors import AnalyticsError, ObjectStoreFailed, StoreCo
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
 from analytics_pipeline.store.append.tables import COMPACT_AFTER, AppendTables
 from analytics_pipeline.store.schema import TABLE_NAME, columns_of
+from analytics_pipeline.waiting import at_once
 
 _ENDING = ".parquet"
 _AT_ONCE = 8
@@ -130,8 +131,8 @@ class ObjectFiles:
             yield from created or [Stored(table, None, fresh[table].slice(0, 0))]
 
     def _create_all(self, table: str, rows: pa.Table) -> Sequence[Stored | None]:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(lambda part: self._create(table, part), _parts(table, rows)))
+        tasks = [partial(self._create, table, part) for part in _parts(table, rows)]
+        return at_once(tasks, _AT_ONCE, "object store")
 
     def _create(self, table: str, rows: pa.Table) -> Stored | None:
         """An object of some rows; None if somebody else has made it meanwhile."""

@@ -16,6 +16,8 @@ from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
+from analytics_pipeline.waiting import join, wait_for, wait_until
+
 T = TypeVar("T")
 
 _DEPTH_PER_READER = 8  # MiB each: a row group is written while these wait
@@ -58,9 +60,7 @@ class Pump:
             BaseException: what a reader raised, as it was.
         """
         with self._changed:
-            ready = self._changed.wait_for(
-                lambda: self._waiting or self._error or not self._running, timeout=self.patience
-            )
+            ready = wait_until(self._changed, lambda: self._waiting or self._error or not self._running, self.patience)
             if self._error:
                 raise self._error
             if not ready:
@@ -83,7 +83,7 @@ class Pump:
                 threading.Thread(target=_cancel_until_dead, args=(reader, thread, grace), daemon=True).start()
         deadline = time.monotonic() + grace
         for _, thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            join(thread, max(0.0, deadline - time.monotonic()))
 
     def _start(self, reader: Reader) -> threading.Thread:
         thread = threading.Thread(target=self._run, args=(reader,), name="postgres reader", daemon=True)
@@ -107,7 +107,7 @@ class Pump:
 
     def _put(self, batch: pa.RecordBatch) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._waiting) < self._depth)
+            wait_until(self._changed, lambda: self._closed or len(self._waiting) < self._depth)
             if not self._closed:
                 self._waiting.append(batch)
                 self._changed.notify_all()
@@ -141,9 +141,11 @@ def within(seconds: float, work: Callable[[], T], late: Callable[[T], None]) -> 
         done.set()
 
     threading.Thread(target=run, name="postgres coordinator", daemon=True).start()
-    done.wait(seconds)
-    with lock:
-        abandoned = not (results or errors)
+    try:
+        wait_for(done, seconds)
+    finally:  # also of an interrupt: what comes later is let go
+        with lock:
+            abandoned = not (results or errors)
     if abandoned:
         raise Stalled
     if errors:

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -28,12 +29,14 @@ from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source, sou
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import LOCK_TIMEOUT, connect, connect_adbc, settings_sql
 from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
+from analytics_pipeline.waiting import all_done, in_thread, result_of
 
 _LOCKABLE = ("r", "p", "v")
 _JOINED_LOCK_TIMEOUT = 1.0
 """A joined session waits for a lock only behind somebody who waits for the coordinator's: more patience is no use."""
 _LOCK_NOT_AVAILABLE = "55P03"
 _CLOSE_SECONDS = 0.5
+_CONNECTING = "postgres connection"
 _ISOLATION = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 _Connection: TypeAlias = "psycopg.Connection | adbc.Connection"
@@ -175,12 +178,13 @@ def _coordinate(
     spares: Spares,
     on_notice: Callable[[str], None],
 ) -> _Opened:
-    with ThreadPoolExecutor(max_workers=1 + spares.adbc + spares.psycopg) as pool:
-        first = pool.submit(connect, url, query_timeout=query_timeout)
-        fast = [pool.submit(connect_adbc, url) for _ in range(spares.adbc)]
-        slow = [pool.submit(connect, url, query_timeout=query_timeout) for _ in range(spares.psycopg)]
+    open_session = partial(connect, url, query_timeout=query_timeout)
+    first = in_thread(open_session, _CONNECTING)
+    fast = [in_thread(partial(connect_adbc, url), _CONNECTING) for _ in range(spares.adbc)]
+    slow = [in_thread(open_session, _CONNECTING) for _ in range(spares.psycopg)]
+    all_done([first, *fast, *slow])
     try:
-        coordinator, sessions = first.result(), [done.result() for done in slow]
+        coordinator, sessions = result_of(first), [result_of(done) for done in slow]
         streams = _usable(fast, on_notice)
         tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
         locked = tuple(t for t in tables if _why_not(t) is None)
@@ -191,7 +195,7 @@ def _coordinate(
     except BaseException:
         for done in (*fast, *slow, first):
             if done.exception() is None:
-                done.result().close()
+                result_of(done).close()
         raise
     return coordinator, snapshot, tables
 
@@ -204,7 +208,7 @@ def _usable(opened: Sequence[Future[adbc.Connection]], on_notice: Callable[[str]
             raise error
     if failures:
         on_notice(f"The fast driver cannot connect. {failures[0]}")
-    return [done.result() for done in opened if done.exception() is None]
+    return [result_of(done) for done in opened if done.exception() is None]
 
 
 def _lock_all(
