@@ -12,15 +12,16 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from os import cpu_count
 from pathlib import Path
 
 from analytics_pipeline.errors import StoreReadDenied
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.partition import DataFile
+from analytics_pipeline.waiting import at_once
 
 ALTERED = "its bytes are not those that were written"
 
@@ -84,8 +85,9 @@ def damaged_files(layout: Layout, files: Iterable[DataFile]) -> Mapping[str, str
     def checked(file: DataFile) -> tuple[str, str | None]:
         return file.path, problem_of(layout.root / file.path, file.bytes, file.digest)
 
-    with ThreadPoolExecutor(cpu_count()) as threads:  # hashing holds no lock of the interpreter
-        return {path: problem for path, problem in threads.map(checked, files) if problem is not None}
+    tasks = [partial(checked, file) for file in files]
+    found = at_once(tasks, cpu_count() or 1, "digest")  # hashing holds no lock of the interpreter
+    return {path: problem for path, problem in found if problem is not None}
 
 
 def set_aside(layout: Layout, path: str) -> Path | None:
