@@ -31,7 +31,7 @@ from analytics_pipeline.api.etag import etag, is_known
 from analytics_pipeline.api.parameters import among_visible
 from analytics_pipeline.api.questions.order import Bucket
 from analytics_pipeline.api.questions.paging import Count, Counted, count_with
-from analytics_pipeline.api.table import Ask, Rows, is_published, published_columns
+from analytics_pipeline.api.table import TIME, Ask, Rows, is_published, published_columns
 from analytics_pipeline.errors import (
     QueryTimedOut,
     RequestTimedOut,
@@ -46,6 +46,7 @@ from analytics_pipeline.settings import ApiSettings
 from analytics_pipeline.store import JsonObject, Manifest, Parameter, Reading, Store, open_store
 from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline.sync.status import DatasetStatus, State, read_status
+from analytics_pipeline.sync.view import epoch_of
 
 logger = logging.getLogger(__name__)
 
@@ -221,7 +222,7 @@ class Service:
                 return work(self._published(reading, target, deadline))
 
     def _published(self, reading: Reading, target: Target, deadline: float) -> Published:
-        columns = published_columns(reading, target.table)
+        columns = published_columns(reading, target.table, epoch_of(reading.manifest, target.spec, TIME))
         if columns is None:
             raise self._missing(target)
 

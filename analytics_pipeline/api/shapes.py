@@ -57,11 +57,12 @@ class TrendPoint(BaseModel):
 
 
 class Trends(Answer):
-    """Metrics over time."""
+    """Metrics over time. `note` says why there can be none, and is null where there can."""
 
     data: Sequence[TrendPoint]
     metrics: Sequence[str]
     granularity: str
+    note: str | None = None
 
 
 class Score(BaseModel):
@@ -183,12 +184,13 @@ class CategoryPoint(BaseModel):
 
 
 class ClassificationTrends(Answer):
-    """One classification over time."""
+    """One classification over time. `note` as in `Trends`."""
 
     data: Sequence[CategoryPoint]
     metric_name: str
     granularity: str
     unique_categories: Sequence[str]
+    note: str | None = None
 
 
 class SourceInfo(BaseModel):

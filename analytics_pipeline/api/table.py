@@ -10,17 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import polars as pl
 
 from analytics_pipeline.store import Column, Manifest, Parameter, Reading
+from analytics_pipeline.store.moments import INTEGERS, TICKS, TIMES, moment, why_no_moments
 from analytics_pipeline.store.schema import identifier
 
-TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
-INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
+TIME = "timestamp"
+"""The column that filters, trends and the usual order go by."""
+
 _FLOATS = ("FLOAT", "DOUBLE")
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - moments of requests are in UTC and carry no zone
 _COLUMNS = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = $name ORDER BY column_index"
 
 
@@ -33,9 +36,15 @@ class Ask(Protocol):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table, by name in any case; what is not there is NULL."""
+    """The columns of a table, by name in any case; what is not there is NULL.
+
+    Args:
+        columns: of the table.
+        epoch: unit of the column `timestamp` where that is an integer; None where it does not count time.
+    """
 
     columns: Sequence[Column]
+    epoch: str | None = None
 
     def find(self, name: str) -> Column | None:
         """The column of a name, if there is one."""
@@ -61,11 +70,26 @@ class Columns:
         return "NULL::DOUBLE" if column is None or not is_number(column) else finite(column)
 
     def moment(self, name: str) -> str:
-        """SQL of a column as a TIMESTAMP in UTC; NULL for infinity."""
+        """SQL of a column as a TIMESTAMP in UTC; NULL for infinity, and where the column holds no moments."""
+        return moment(self.find(name), self._epoch_of(name)) or "NULL::TIMESTAMP"
+
+    def why_no_moments(self, name: str) -> str | None:
+        """The sentence that says why a column gives no moments; None where it does."""
+        reason = why_no_moments(name, self.find(name), self._epoch_of(name))
+        return reason and f"No steps of time: {reason}."
+
+    def bound(self, name: str, comparison: str, at: datetime) -> Parameter:
+        """A moment in UTC as a value that the column can be compared with; None where it holds no moments."""
         column = self.find(name)
-        if column is None or column.type not in TIMES:
-            return "NULL::TIMESTAMP"
-        return f"make_timestamp({microseconds(column)})"  # a cast would go through calendars, many times slower
+        if moment(column, self._epoch_of(name)) is None or column is None:
+            return None
+        if column.type in TIMES:
+            return at.replace(tzinfo=UTC) if column.type == "TIMESTAMP WITH TIME ZONE" else at
+        since, tick = at - _EPOCH, timedelta(microseconds=TICKS[str(self.epoch)])
+        return -(-since // tick) if comparison == ">=" else since // tick
+
+    def _epoch_of(self, name: str) -> str | None:
+        return self.epoch if name.lower() == TIME else None
 
 
 def is_number(column: Column) -> bool:
@@ -77,11 +101,6 @@ def finite(column: Column) -> str:
     """SQL of a column of numbers as DOUBLE, NULL for NaN and infinities."""
     name = identifier(column.name)
     return f"CASE WHEN isfinite({name}) THEN {name}::DOUBLE END" if column.type in _FLOATS else f"{name}::DOUBLE"
-
-
-def microseconds(column: Column) -> str:
-    """SQL of a column of times as microseconds since 1970; NULL for infinity."""
-    return f"epoch_us({identifier(column.name)}{'::TIMESTAMP' if column.type == 'DATE' else ''})"
 
 
 @dataclass(frozen=True)
@@ -128,12 +147,12 @@ class Rows:
     def since(self, name: str, start: datetime | None, end: datetime | None) -> Rows:
         """The rows between two moments in UTC, both included; none where there is no such column."""
         rows, column = self, self.columns.find(name)
-        for moment, comparison in ((start, ">="), (end, "<=")):
-            if moment is None:
+        for at, comparison in ((start, ">="), (end, "<=")):
+            if at is None:
                 continue
-            if column is None or column.type not in TIMES:
+            bound = self.columns.bound(name, comparison, at)
+            if column is None or bound is None:
                 return self.where("false")
-            bound = moment.replace(tzinfo=UTC) if column.type == "TIMESTAMP WITH TIME ZONE" else moment
             bare = f"{identifier(column.name)} {comparison}"  # not a function of it, so that files are skipped
             rows = rows.where_values(lambda value, bare=bare: f"{bare} {value}", bound)
         return rows
@@ -145,16 +164,22 @@ def is_published(manifest: Manifest, table: str) -> bool:
     return table in manifest.tables or (view is not None and {view.left, view.right} <= manifest.tables.keys())
 
 
-def published_columns(reading: Reading, table: str) -> Columns | None:
-    """The columns of a table or view; None where it is not published. Those of a view stand in its metadata."""
+def published_columns(reading: Reading, table: str, epoch: str | None = None) -> Columns | None:
+    """The columns of a table or view; None where it is not published. Those of a view stand in its metadata.
+
+    Args:
+        reading: of the version.
+        table: its name.
+        epoch: as for `Columns`.
+    """
     manifest = reading.manifest
     if table in manifest.tables:
-        return Columns(manifest.tables[table].columns)
+        return Columns(manifest.tables[table].columns, epoch)
     if not is_published(manifest, table):
         return None
     kept = manifest.metadata.get(table)
     if kept is not None:
         found: Any = kept.value["columns"]
-        return Columns([Column(column["column_name"], column["column_type"]) for column in found])
+        return Columns([Column(column["column_name"], column["column_type"]) for column in found], epoch)
     columns = reading.query(_COLUMNS, {"name": table})  # committed without metadata, by an earlier version
-    return Columns([Column(*row) for row in columns.iter_rows()])
+    return Columns([Column(*row) for row in columns.iter_rows()], epoch)

@@ -5,14 +5,18 @@ of its rows (`sync.derived`).
 """
 # No `from __future__ import annotations`: Dagster reads the annotations of assets built inside a function.
 
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from analytics_pipeline.components.sync_assets import shown_asset
 from analytics_pipeline.components.sync_events import MetadataValues, column_schema
+from analytics_pipeline.display import displayed
 from analytics_pipeline.errors import ViewMissing
+from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
 if TYPE_CHECKING:
@@ -25,15 +29,18 @@ def derived_assets(spec: SplitSyncSpec) -> Sequence[dg.AssetsDefinition]:
     return [_cases(spec), _metric_schema(spec)] if spec.cases else []
 
 
-def derived_events(spec: SplitSyncSpec, outcome: "SyncOutcome") -> Iterator[dg.AssetMaterialization]:
+def derived_events(
+    spec: SplitSyncSpec, outcome: "SyncOutcome", log: logging.Logger
+) -> Iterator[dg.AssetMaterialization]:
     """What a sync tells of them; nothing where it left them as they were, or there are none yet."""
     manifest = outcome.manifest
     if not spec.cases or spec.cases_table not in manifest.tables:
         return
     written = {partition.sync_id for partition in manifest.tables[spec.cases_table].partitions.values()}
     if outcome.halves or outcome.sync_id in written:
-        yield dg.AssetMaterialization(spec.cases_table, metadata=_cases_metadata(spec, manifest))
-        yield dg.AssetMaterialization(_schema_key(spec), metadata=_schema_metadata(spec, manifest))
+        for key, metadata in {spec.cases_table: _cases_metadata, _schema_key(spec): _schema_metadata}.items():
+            shown = displayed("metadata", partial(metadata, spec, manifest), log)
+            yield dg.AssetMaterialization(key, metadata=shown)
 
 
 def _schema_key(spec: SplitSyncSpec) -> str:
@@ -48,7 +55,7 @@ def _cases(spec: SplitSyncSpec) -> dg.AssetsDefinition:
         after=spec.view,
         kinds={"duckdb", "parquet"},
         description=about,
-        show=lambda analytics: _cases_metadata(spec, analytics.store().manifest()),
+        show=partial(_shown, spec, _cases_metadata),
     )
 
 
@@ -60,8 +67,19 @@ def _metric_schema(spec: SplitSyncSpec) -> dg.AssetsDefinition:
         after=spec.cases_table,
         kinds={"json"},
         description=about,
-        show=lambda analytics: _schema_metadata(spec, analytics.store().manifest()),
+        show=partial(_shown, spec, _schema_metadata),
     )
+
+
+def _shown(
+    spec: SplitSyncSpec,
+    metadata: Callable[[SplitSyncSpec, "Manifest"], MetadataValues],
+    analytics: AnalyticsResource,
+    log: logging.Logger,
+) -> MetadataValues:
+    manifest = analytics.store().manifest()
+    _known(spec, manifest)  # an asset that was never made is an error, not a gap in what is shown
+    return displayed("metadata", partial(metadata, spec, manifest), log)
 
 
 def _known(spec: SplitSyncSpec, manifest: "Manifest") -> Mapping[str, Any]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from analytics_pipeline.components import ticks
-from analytics_pipeline.components.sync_events import failing_plainly
+from analytics_pipeline.components.sync_events import MetadataValues, failing_plainly
 from analytics_pipeline.components.sync_sensor import MINIMUM_INTERVAL_SECONDS
+from analytics_pipeline.display import displayed
 from analytics_pipeline.resources import AnalyticsResource
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _BOARD = dg.AssetKey([GROUP, "leaderboard"])
     kinds={"duckdb", "parquet"},
     description="All training runs, the best first: `experiments.leaderboard` in the catalog, and in analytics.duckdb.",
 )
-def leaderboard(analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
+def leaderboard(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
     """Renews the views, and shows the first runs."""
     from analytics_pipeline.experiments import leaderboard as ranked  # noqa: PLC0415 - imports Polars
     from analytics_pipeline.experiments.build import build  # noqa: PLC0415
@@ -40,15 +41,16 @@ def leaderboard(analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
     root = analytics.home().experiments
     with failing_plainly():
         database = build(root)
-        board = ranked(root=root)
-    return dg.MaterializeResult(
-        metadata={
-            "dagster/row_count": dg.MetadataValue.int(board.height),
-            "best": dg.MetadataValue.md(_table(board)),
-            "columns": dg.MetadataValue.text(", ".join(board.columns)),
-            "database": dg.MetadataValue.path(str(database)),
-        }
-    )
+    shown = displayed("best", lambda: _shown(ranked(root=root)), context.log)
+    return dg.MaterializeResult(metadata={**shown, "database": dg.MetadataValue.path(str(database))})
+
+
+def _shown(board: "pl.DataFrame") -> MetadataValues:
+    return {
+        "dagster/row_count": dg.MetadataValue.int(board.height),
+        "best": dg.MetadataValue.md(_table(board)),
+        "columns": dg.MetadataValue.text(", ".join(board.columns)),
+    }
 
 
 @dg.asset(

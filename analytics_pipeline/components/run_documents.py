@@ -21,6 +21,7 @@ from pydantic import Field
 from analytics_pipeline.components import ticks
 from analytics_pipeline.components.sync_events import failing_plainly
 from analytics_pipeline.components.sync_sensor import MINIMUM_INTERVAL_SECONDS, Memory
+from analytics_pipeline.display import displayed
 from analytics_pipeline.errors import InboxUnusable
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.settings import INBOX_VARIABLE, inbox_of
@@ -81,7 +82,7 @@ def take_up_run_documents(
     yield from _materializations(done)
     if failure:
         raise failure
-    yield dg.Output(None, metadata=_metadata(done, analytics))
+    yield dg.Output(None, metadata=displayed("metadata", lambda: _metadata(done, analytics), context.log))
 
 
 def _intake(config: IntakeConfig, analytics: AnalyticsResource) -> "Intake":

@@ -5,7 +5,9 @@ Does not: jobs (`sync_jobs`), checks (`sync_checks`), what events say (`sync_eve
 """
 # No `from __future__ import annotations`: Dagster reads the context's annotation of assets built inside a function.
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -19,6 +21,7 @@ from analytics_pipeline.components.sync_events import (
     stored_metadata,
     view_metadata,
 )
+from analytics_pipeline.display import displayed
 from analytics_pipeline.partitions import partitions_of
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
@@ -55,7 +58,8 @@ def _halves(spec: SplitSyncSpec) -> dg.AssetsDefinition:
             outcome = job.replace(_selection(spec, context))
         for half in outcome.halves.values():
             _add_partition_rows(context, half)
-            yield dg.MaterializeResult(asset_key=half.table, metadata=half_metadata(spec, half, outcome.manifest))
+            shown = displayed("metadata", partial(half_metadata, spec, half, outcome.manifest), context.log)
+            yield dg.MaterializeResult(asset_key=half.table, metadata=shown)
 
     return sync_halves
 
@@ -82,9 +86,12 @@ def _view(spec: SplitSyncSpec) -> dg.AssetsDefinition:
 
 
 def _metadata(spec: SplitSyncSpec) -> dg.AssetsDefinition:
-    def show(analytics: AnalyticsResource) -> MetadataValues:
-        store = analytics.store()
-        return {**stored_metadata(spec, store.manifest(), analytics.status(spec)), **score_picture(spec, store)}
+    def show(analytics: AnalyticsResource, log: logging.Logger) -> MetadataValues:
+        store, status = analytics.store(), analytics.status(spec)
+        return {
+            **displayed("metadata", lambda: stored_metadata(spec, store.manifest(), status), log),
+            **displayed("scores", lambda: score_picture(spec, store), log),
+        }
 
     about = (
         f"What is known about `{spec.name}`: its status, and what every commit computes about its tables. "
@@ -100,7 +107,7 @@ def shown_asset(
     after: str,
     kinds: set[str],
     description: str,
-    show: Callable[[AnalyticsResource], MetadataValues],
+    show: Callable[[AnalyticsResource, logging.Logger], MetadataValues],
 ) -> dg.AssetsDefinition:
     """An asset that makes nothing: syncs publish it, and materialising it shows what is there.
 
@@ -122,9 +129,9 @@ def shown_asset(
         description=description,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
-    def shown(analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def shown(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failing_plainly():
-            metadata = show(analytics)
+            metadata = show(analytics, context.log)
         return dg.MaterializeResult(metadata=metadata)
 
     return shown

@@ -7,13 +7,16 @@ Does not: when they are logged (`sync_jobs`, `sync_assets`, `sync_sensor`), or w
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from analytics_pipeline.errors import AnalyticsError, ExtraMissing
+from analytics_pipeline.display import displayed
+from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.partitions import partitions_of
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
@@ -46,11 +49,11 @@ def failing_plainly() -> Iterator[None]:
         raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from None
 
 
-def half_events(spec: SplitSyncSpec, outcome: SyncOutcome) -> Iterator[dg.AssetMaterialization]:
+def half_events(spec: SplitSyncSpec, outcome: SyncOutcome, log: logging.Logger) -> Iterator[dg.AssetMaterialization]:
     """One event a replaced partition; a run with range tags would mark every partition of the range."""
     partitions = partitions_of(spec)
     for half in outcome.halves.values():
-        metadata = half_metadata(spec, half, outcome.manifest)
+        metadata = displayed("metadata", partial(half_metadata, spec, half, outcome.manifest), log)
         if partitions is None:
             yield dg.AssetMaterialization(half.table, metadata=metadata)
             continue
@@ -114,16 +117,18 @@ def stored_metadata(spec: SplitSyncSpec, manifest: Manifest, status: DatasetStat
 
 
 def score_picture(spec: SplitSyncSpec, store: Store) -> MetadataValues:
-    """A picture of a dataset's scores, where it has any."""
-    from analytics_pipeline.plots.scores import daily_scores, draw_scores  # noqa: PLC0415 - as in `resources`
+    """A picture of a dataset's scores.
 
-    points = daily_scores(store, spec.view, spec.visible_metrics)
-    if points.is_empty():
-        return {}
-    try:
-        picture = base64.b64encode(draw_scores(points)).decode()
-    except ExtraMissing as error:
-        return {"scores": dg.MetadataValue.text(str(error))}
+    Raises:
+        NothingToShow: the dataset has no scores that could be drawn.
+        ExtraMissing: matplotlib is not installed.
+    """
+    from analytics_pipeline.plots.scores import daily_scores, draw_scores  # noqa: PLC0415 - as in `resources`
+    from analytics_pipeline.sync.view import epoch_of  # noqa: PLC0415
+
+    epoch = epoch_of(store.manifest(), spec, "timestamp")
+    points = daily_scores(store, spec.view, spec.visible_metrics, epoch=epoch)
+    picture = base64.b64encode(draw_scores(points)).decode()
     return {"scores": dg.MetadataValue.md(f"![Scores by day and metric](data:image/png;base64,{picture})")}
 
 

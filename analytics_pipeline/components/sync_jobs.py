@@ -5,6 +5,7 @@ they run (`sync_schedule`, `sync_sensor`, `all_datasets`).
 """
 # No `from __future__ import annotations`: Dagster reads the context's annotation of ops built inside a function.
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ import dagster as dg
 
 from analytics_pipeline.components.derived_assets import derived_events
 from analytics_pipeline.components.sync_events import (
+    MetadataValues,
     evaluation,
     failing_plainly,
     half_events,
@@ -23,6 +25,7 @@ from analytics_pipeline.components.sync_events import (
     stored_metadata,
     view_metadata,
 )
+from analytics_pipeline.display import displayed
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.checks import verified_in_time
 from analytics_pipeline.sync.spec import SplitSyncSpec
@@ -30,6 +33,7 @@ from analytics_pipeline.sync.spec import SplitSyncSpec
 if TYPE_CHECKING:
     from analytics_pipeline.sync.engine import SyncJob
     from analytics_pipeline.sync.outcome import SyncOutcome
+    from analytics_pipeline.sync.status import DatasetStatus
 
 SyncEvent = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
@@ -104,28 +108,40 @@ def _sync_op(spec: SplitSyncSpec, verb: Verb) -> dg.OpDefinition:
         for result in outcome.checks:
             if not result.passed:
                 context.log.warning("%s of %s fails: %s", result.name, result.table, result.description)
-        yield from _events(spec, analytics, outcome)
+        yield from _events(spec, analytics, outcome, context.log)
 
     return sync
 
 
-def _events(spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOutcome") -> Iterator[SyncEvent]:
-    """Yielded, not logged in one go: what is published stays told, whatever becomes of the figures after it."""
-    status = analytics.status(spec)
+def _events(
+    spec: SplitSyncSpec, analytics: AnalyticsResource, outcome: "SyncOutcome", log: logging.Logger
+) -> Iterator[SyncEvent]:
+    """What was published and checked first, what only shows it last."""
     if outcome.halves:
-        yield from half_events(spec, outcome)
-        with failing_plainly():
-            summary = analytics.view_summary(spec)
-        yield dg.AssetMaterialization(spec.view, metadata=view_metadata(summary))
-        from analytics_pipeline.sync.status import SyncType  # noqa: PLC0415 - as in `resources`
-
-        shown = stored_metadata(spec, outcome.manifest, status)
-        if status.sync_type is SyncType.FULL:  # a picture is made of all rows: more than a small refresh costs
-            with failing_plainly():
-                shown = {**shown, **score_picture(spec, analytics.store())}
-        yield dg.AssetMaterialization(metadata_key(spec), metadata=shown)
-    yield from derived_events(spec, outcome)
+        yield from half_events(spec, outcome, log)
+        shown = displayed("summary", lambda: view_metadata(analytics.view_summary(spec)), log)
+        yield dg.AssetMaterialization(spec.view, metadata=shown)
+    yield from derived_events(spec, outcome, log)
     for result in outcome.checks:
         yield evaluation(result)
+    with failing_plainly():
+        status = analytics.status(spec)
     minutes = spec.refresh_interval_minutes
     yield evaluation(verified_in_time(spec.view, status.last_verified, minutes, datetime.now(UTC)))
+    if outcome.halves:
+        yield dg.AssetMaterialization(metadata_key(spec), metadata=_shown(spec, analytics, outcome, status, log))
+
+
+def _shown(
+    spec: SplitSyncSpec,
+    analytics: AnalyticsResource,
+    outcome: "SyncOutcome",
+    status: "DatasetStatus",
+    log: logging.Logger,
+) -> MetadataValues:
+    from analytics_pipeline.sync.status import SyncType  # noqa: PLC0415 - as in `resources`
+
+    known = displayed("metadata", lambda: stored_metadata(spec, outcome.manifest, status), log)
+    if status.sync_type is not SyncType.FULL:  # a picture is made of all rows: more than a small refresh costs
+        return known
+    return {**known, **displayed("scores", lambda: score_picture(spec, analytics.store()), log)}

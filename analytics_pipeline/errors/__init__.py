@@ -23,6 +23,7 @@ from analytics_pipeline.errors.append import AppendedFileUnreadable, AppendFaile
 from analytics_pipeline.errors.base import (
     AnalyticsError,
     ExtraMissing,
+    NothingToShow,
     SettingsError,
 )
 from analytics_pipeline.errors.capabilities import (
@@ -222,6 +223,7 @@ __all__ = [
     "MultidimensionalArray",
     "NameRefused",
     "NotOfAnAsset",
+    "NothingToShow",
     "ObjectDamaged",
     "ObjectForeign",
     "ObjectNotFound",

@@ -19,3 +19,10 @@ class ExtraMissing(AnalyticsError):
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs packages that are not installed: install analytics_pipeline[{extra}].")
+
+
+class NothingToShow(AnalyticsError):
+    """A picture or a figure that only decorates cannot be made of the data as they are."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"There is nothing to make {what} of: {reason}.")

@@ -12,10 +12,10 @@ from datetime import datetime
 from analytics_pipeline.human_signals.heads import CASE_TIME
 from analytics_pipeline.human_signals.rows import SOURCE_FIELDS
 from analytics_pipeline.store import Column, JsonObject, JsonValue, Preview, Table
+from analytics_pipeline.store.moments import TIMES
 from analytics_pipeline.store.schema import identifier
 
 _MOST_VALUES = 200
-_TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
 _NUMBERS = ("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
 
@@ -28,7 +28,7 @@ def table_metadata(preview: Preview, table: Table, filters: Collection[str]) -> 
         filters: columns whose distinct values are listed, if they are there; lists and bytes have none.
     """
     listed = [column for column in table.columns if column.name in filters and not column.type.endswith(("[]", "BLOB"))]
-    time = next((column for column in table.columns if column.name == CASE_TIME and column.type in _TIMES), None)
+    time = next((column for column in table.columns if column.name == CASE_TIME and column.type in TIMES), None)
     return {
         "row_count": table.rows,
         "columns": [{"column_name": column.name, "column_type": column.type} for column in table.columns],

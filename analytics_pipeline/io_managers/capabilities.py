@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import dagster as dg
 from pydantic import Field
 
+from analytics_pipeline.display import displayed
 from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused, StoreConfigInvalid
 from analytics_pipeline.settings import find_home
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from analytics_pipeline.capabilities import AnalyticsStore, Record
+    from analytics_pipeline.capabilities import AnalyticsStore, Record, StorageWriteReceipt
     from analytics_pipeline.capabilities.materializations import Held
 
 _SHOWN_RUNS = 20
@@ -74,13 +75,13 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         store, asset = self.store(), context.asset_key.to_user_string()
         records: list[Record] = []
         given: list[Held] = []
-        shown: list[Mapping[str, Any]] = []
+        rows: list[Mapping[str, Any]] = []
         for key, value in _by_partition(context, obj).items():
             found = _records(asset, value, job_id=context.run_id)
             payload = [(record.table_name, record.model_dump(mode="python")) for record in _payload(found)]
             records += found
             given.append(_held(asset, key, payload))
-            shown += [row for _, row in payload[: _SHOWN_ROWS - len(shown)]]
+            rows += [row for _, row in payload[: _SHOWN_ROWS - len(rows)]]
         before = held_runs(store.backend, asset, [held.partition_key for held in given])
         changed = [held for held in given if before.get(held.partition_key) != held]
         news = [record for held in changed for record in held.records(context.run_id)]
@@ -88,16 +89,9 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         stored = sum(rows for table, rows in receipt.rows.items() if table in _tables(given))
         if not stored:
             context.log.info("%s: nothing new was stored, the store has all of these runs already.", asset)
-        files = {path for of_run in receipt.run_table_files.values() for path in of_run.values()}
-        context.add_output_metadata(
-            {
-                "dagster/row_count": len(_payload(records)),
-                "new_rows": stored,
-                "files": dg.MetadataValue.json(sorted(Path(path).name for path in files)),
-                "preview": dg.MetadataValue.json([_cells(row) for row in shown]),
-                **_runs_metadata(given),
-            }
-        )
+        counts = {"dagster/row_count": len(_payload(records)), "new_rows": stored}
+        shown = displayed("preview", lambda: _shown(receipt, rows, given), context.log)
+        context.add_output_metadata({**counts, **shown})
 
     def load_input(self, context: dg.InputContext) -> pl.DataFrame | pl.LazyFrame:
         """The rows of the asset above, of the partitions that this one needs.
@@ -124,6 +118,15 @@ class CapabilityStoreIOManager(dg.ConfigurableIOManager):
         run_uids = sorted({run_uid for one in held.values() for run_uid in one.runs.get(table, ())})
         rows = backend.scan_table(table).filter(pl.col("run_uid").is_in(run_uids))
         return rows if wanted is pl.LazyFrame else rows.collect()
+
+
+def _shown(receipt: StorageWriteReceipt, rows: Sequence[Mapping[str, Any]], given: Sequence[Held]) -> Mapping[str, Any]:
+    files = {path for of_run in receipt.run_table_files.values() for path in of_run.values()}
+    return {
+        "files": dg.MetadataValue.json(sorted(Path(path).name for path in files)),
+        "preview": dg.MetadataValue.json([_cells(row) for row in rows]),
+        **_runs_metadata(given),
+    }
 
 
 def _by_partition(context: dg.OutputContext, obj: object) -> Mapping[str | None, object]:

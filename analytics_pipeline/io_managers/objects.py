@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from analytics_pipeline.display import displayed
 from analytics_pipeline.errors import NotOfAnAsset, PartitionsNotReturned
 
 if TYPE_CHECKING:
@@ -59,14 +60,16 @@ class ObjectStoreIOManager(dg.ConfigurableIOManager):
         for key, one in encoded.items():
             base.write(object_path(asset, key), one)
         paths = [object_path(asset, key) for key in given]
-        context.add_output_metadata(
-            {
+
+        def shown() -> dict[str, Any]:
+            return {
                 "url": dg.MetadataValue.text(", ".join(f"{base.url}{path}" for path in paths)),
                 "size": sum(one.size for one in encoded.values()),
                 "checksum": ", ".join(one.checksum for one in encoded.values()),
                 "type": ", ".join(sorted({_type_name(value) for value in given.values()})),
             }
-        )
+
+        context.add_output_metadata(displayed("metadata", shown, context.log))
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The object of the asset above, or a mapping of partition keys to them where it has several.

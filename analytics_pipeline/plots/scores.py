@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analytics_pipeline.errors import ExtraMissing
-from analytics_pipeline.store import Store
+from analytics_pipeline.errors import ExtraMissing, NothingToShow
+from analytics_pipeline.store import Column, Store
+from analytics_pipeline.store.moments import day, why_no_moments
 from analytics_pipeline.store.schema import identifier
 
 if TYPE_CHECKING:
@@ -24,51 +25,65 @@ METRICS = 6
 PASSING = 0.5
 """As for the pass rate of `summary_stats`."""
 
-_NEEDED = {"timestamp", "metric_name", "metric_score"}
+_TIME, _NEEDED = "timestamp", ("metric_name", "metric_score")
+_WHAT = "a picture of the scores"
 _INCHES, _DOTS_PER_INCH = (9.0, 2.8), 80
 _MOST_LETTERS = 28
 
 _POINTS = """
 WITH scored AS (
-    SELECT timestamp::DATE AS day, metric_name::VARCHAR AS metric, TRY_CAST(metric_score AS DOUBLE) AS score FROM {view}
-    WHERE metric_name IS NOT NULL AND isfinite(timestamp) AND isfinite(TRY_CAST(metric_score AS DOUBLE)) {visible}
+    SELECT {day} AS day, metric_name::VARCHAR AS metric, TRY_CAST(metric_score AS DOUBLE) AS score FROM {view}
+    WHERE metric_name IS NOT NULL AND isfinite(TRY_CAST(metric_score AS DOUBLE)) {visible}
 )
 SELECT day, metric, avg(score) AS average, count(*) AS rows, count(*) FILTER (score >= {passing}) AS passed
 FROM scored WHERE day > (SELECT max(day) FROM scored) - {days} GROUP BY ALL ORDER BY ALL
 """
 
 
-def daily_scores(store: Store, view: str, visible_metrics: Sequence[str] | None = None) -> pl.DataFrame:
+def daily_scores(
+    store: Store, view: str, visible_metrics: Sequence[str] | None = None, *, epoch: str | None = None
+) -> pl.DataFrame:
     """Scores by day and metric: columns day, metric, average, rows, passed.
 
     Args:
         store: to ask.
         view: a published table or view.
         visible_metrics: only these; None for all.
+        epoch: unit of `timestamp`, `s`, `ms` or `us`, where that is an integer that counts from 1970.
 
     Returns:
-        The last `DAYS` days of the `METRICS` metrics with the most scores; no rows where the view has no `timestamp`,
-        `metric_name` and `metric_score`.
+        The last `DAYS` days of the `METRICS` metrics with the most scores; at least one row.
 
     Raises:
+        NothingToShow: names the column that is missing or has the wrong type, or says that no row can be drawn.
         StoreError: the store could not be asked.
     """
-    columns = store.query("SELECT column_name FROM information_schema.columns WHERE table_name = ?", [view])
-    if not set(columns["column_name"]) >= _NEEDED:
-        return pl.DataFrame(schema=["day", "metric", "average", "rows", "passed"])
+    columns = _columns(store, view)
+    if missing := [f"`{name}`" for name in _NEEDED if name not in columns]:
+        raise NothingToShow(_WHAT, f"{view} has no column {' and '.join(missing)}")
+    time = columns.get(_TIME)
+    if reason := why_no_moments(_TIME, time, epoch):
+        raise NothingToShow(_WHAT, reason)
     named = ", ".join("?" for _ in visible_metrics or ())
     visible = f"AND metric_name IN ({named})" if named else ""
-    question = _POINTS.format(view=identifier(view), visible=visible, passing=PASSING, days=DAYS)
+    question = _POINTS.format(day=day(time, epoch), view=identifier(view), visible=visible, passing=PASSING, days=DAYS)
     points = store.query(question, visible_metrics)
+    if points.is_empty():
+        raise NothingToShow(_WHAT, "no row has a metric's name, a finite score and a time in the years 1 to 9999")
     largest = points.group_by("metric").agg(pl.col("rows").sum()).sort("rows", "metric", descending=[True, False])
     return points.filter(pl.col("metric").is_in(largest["metric"].head(METRICS).to_list()))
+
+
+def _columns(store: Store, view: str) -> Mapping[str, Column]:
+    found = store.query("SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [view])
+    return {name: Column(name, type_) for name, type_ in found.iter_rows()}
 
 
 def draw_scores(points: pl.DataFrame) -> bytes:
     """A PNG of some kilobytes: a line of averages for each metric, and a bar of its pass rate.
 
     Args:
-        points: as `daily_scores` gives them, with one row at least.
+        points: as `daily_scores` gives them.
 
     Raises:
         ExtraMissing: matplotlib is not installed.

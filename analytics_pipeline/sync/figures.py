@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from analytics_pipeline.store import Column
+from analytics_pipeline.store.moments import INTEGERS, TIMES
 from analytics_pipeline.store.schema import identifier, literal
 from analytics_pipeline.sync.spec import SplitSyncSpec
 
 _FILTERS = ("environment", "source_name", "source_component", "source_type", "metric_name", "metric_category")
-_TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
-_INTEGERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
 _FLOATS = ("FLOAT", "DOUBLE")
 
 
@@ -94,7 +93,7 @@ def questions_of(columns: Sequence[Column], spec: SplitSyncSpec) -> Questions:
             for name in names
             if name.lower() in found and not found[name.lower()].type.endswith(("[]", "BLOB"))
         },
-        time=time if time and time.type in _TIMES else None,
+        time=time if time and time.type in TIMES else None,
         score=score,
         latency=_numeric(found.get("latency")) if score else None,
         metric=metric,
@@ -103,7 +102,7 @@ def questions_of(columns: Sequence[Column], spec: SplitSyncSpec) -> Questions:
 
 
 def _numeric(column: Column | None) -> Column | None:
-    if column and (column.type in (*_INTEGERS, *_FLOATS) or column.type.startswith("DECIMAL")):
+    if column and (column.type in (*INTEGERS, *_FLOATS) or column.type.startswith("DECIMAL")):
         return column
     return None
 
@@ -122,4 +121,4 @@ def listed(column: Column) -> str:
     name = identifier(column.name)
     if column.type in _FLOATS:
         return _finite(column)
-    return name if column.type in {"BOOLEAN", "VARCHAR", *_INTEGERS} else f"{name}::VARCHAR"
+    return name if column.type in {"BOOLEAN", "VARCHAR", *INTEGERS} else f"{name}::VARCHAR"

@@ -19,11 +19,11 @@ from analytics_pipeline.sync.metadata import dataset_figures, is_counted
 from analytics_pipeline.sync.plan import KEY, HalfPlan
 from analytics_pipeline.sync.reading import HalfRead, Log
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
-from analytics_pipeline.sync.view import joined_view
+from analytics_pipeline.sync.view import INCREMENTAL_COLUMN, joined_view
 from analytics_pipeline.sync.windows import REST
 
 _EXAMPLES = 3
-_TIME, _WATERMARK = "incremental_column", "watermark"
+_WATERMARK = "watermark"
 
 CHECKED_KEY = "primary_key"
 """In a table's metadata: the key that was found unique at its last commit."""
@@ -72,7 +72,7 @@ class Publishing:
             return current
         dataset, fresh = plans[Half.DATASET], {table.name for table in tables}
         times = {
-            plan.table: plan.time_column if plan.table in fresh else _kept(current, plan.table, _TIME)
+            plan.table: plan.time_column if plan.table in fresh else _kept(current, plan.table, INCREMENTAL_COLUMN)
             for plan in plans.values()
         }
         with self.store.preview(stage, Change(tables, [joined_view(self.spec, None)])) as preview:
@@ -83,7 +83,7 @@ class Publishing:
             for plan in plans.values():
                 if plan.table in metadata:
                     mark = watermark(preview, plan) if plan.table in fresh else _kept(current, plan.table, _WATERMARK)
-                    own = {_TIME: times[plan.table], _WATERMARK: mark, CHECKED_KEY: keys[plan.table]}
+                    own = {INCREMENTAL_COLUMN: times[plan.table], _WATERMARK: mark, CHECKED_KEY: keys[plan.table]}
                     metadata[plan.table] = {**metadata[plan.table], **own}
         if figures.doubled_keys and tables:
             self.log(f"{dataset.table}: some {KEY} have several rows; {self.spec.view} joins the newest of each.")

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -147,8 +148,9 @@ def publish(
     measured: Sequence[Mapping[str, Any]],
     *,
     schemas: tuple[pa.Schema, pa.Schema] = (RECORDS, RESULTS),
+    extra: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Manifest:
-    """Publish both halves of a dataset with view and metadata, as a sync does."""
+    """Publish both halves of a dataset with view and metadata, as a sync does; `extra` is added to the metadata."""
     with store.stage(f"{spec.name}-{store.manifest().version}") as stage:
         names = (f"{spec.name}_dataset", f"{spec.name}_results")
         tables = [
@@ -157,7 +159,8 @@ def publish(
         ]
         with store.preview(stage, Change(tables, [joined_view(spec, None)])) as preview:
             figures = dataset_figures(preview, spec, schemas[0].names[0])
-        return store.commit(stage, Change(tables, [figures.view], figures.metadata))
+        metadata = {name: {**known, **extra.get(name, {})} for name, known in figures.metadata.items()}
+        return store.commit(stage, Change(tables, [figures.view], metadata))
 
 
 def publish_endless(store: Store, spec: SplitSyncSpec) -> Manifest:

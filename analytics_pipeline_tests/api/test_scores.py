@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from analytics_pipeline.store import Store
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.analytics import FILTERED, GROUPS, ROOT, close, or_zero, quantile
 from analytics_pipeline_tests.api.conftest import Api, Serve
+from analytics_pipeline_tests.store.scenario import schema_of
 
 
 @FILTERED
@@ -102,3 +104,58 @@ def test_metrics_stand_side_by_side_and_in_groups(
     assert answer["metrics"] == sorted(expected, key=lambda metric: metric["name"])
     for metric in answer["metrics"]:
         assert list(metric["by_group"] or {}) == sorted(metric["by_group"] or {}), "groups in a fixed order"
+
+
+TIMES = [1_767_571_200, 1_767_571_260, 1_767_657_600, None]
+"""Seconds: twice on 2026-01-05, once on the day after, once never."""
+
+
+def timed(type_: pa.DataType, epoch: str | None, times: list[Any], store: Store, serve: Serve) -> Api:
+    """The API over results whose `timestamp` has some type."""
+    spec = scenario.spec_of(epoch=epoch)
+    records = schema_of(dataset_id=pa.string())
+    measured = schema_of(dataset_id=pa.string(), timestamp=type_, metric_name=pa.string(), metric_score=pa.float64())
+    rows = [{"dataset_id": "a", "timestamp": time, "metric_name": "tone", "metric_score": 0.5} for time in times]
+    extra = {"monitoring_results": {"incremental_column": "timestamp"}}
+    scenario.publish(store, spec, [{"dataset_id": "a"}], rows, schemas=(records, measured), extra=extra)
+    return serve(store.root, spec)
+
+
+@pytest.mark.parametrize(("epoch", "ticks"), [("s", 1), ("ms", 1000), ("us", 1_000_000)])
+def test_an_integer_timestamp_is_read_by_the_epoch_of_its_dataset(
+    serve: Serve, store: Store, epoch: str, ticks: int
+) -> None:
+    """Otherwise its trends are empty, and every filter by time lets nothing through."""
+    api = timed(pa.int64(), epoch, [time and time * ticks for time in TIMES], store, serve)
+
+    trends = api.json(f"{ROOT}/trends")
+    assert [(point["timestamp"], point["count"]) for point in trends["data"]] == [
+        ("2026-01-05 00:00:00", 2),
+        ("2026-01-06 00:00:00", 1),
+    ]
+    assert trends["note"] is None
+    for start, end, count in [
+        ("2026-01-05T00:00:00", "2026-01-05T00:01:00", 2),
+        ("2026-01-05T00:00:00.5", "2026-01-05T00:00:59.5", 0),
+        ("2026-01-05T00:01:00", "2026-01-06", 2),
+    ]:
+        kpis = api.json(f"{ROOT}/summary", time_start=start, time_end=end)["kpis"]
+        assert kpis["total_records"] == count
+
+
+@pytest.mark.parametrize(
+    ("type_", "times", "reason"),
+    [
+        (pa.string(), ["2026-01-05 10:00:00"], "`timestamp` is VARCHAR, which is not a date or a timestamp"),
+        (pa.int64(), [1_767_571_200], "`timestamp` is BIGINT, and no `epoch` gives its unit"),
+        (pa.time64("us"), [None], "`timestamp` is TIME, which is not a date or a timestamp"),
+    ],
+)
+@pytest.mark.parametrize("route", ["trends", "classification-trends?metric_name=tone"])
+def test_trends_say_why_there_are_none(
+    serve: Serve, store: Store, type_: pa.DataType, times: list[Any], reason: str, route: str
+) -> None:
+    """An empty chart without a reason looks like a broken sync."""
+    answer = timed(type_, None, times, store, serve).json(f"{ROOT}/{route}")
+    assert answer["data"] == []
+    assert reason in answer["note"]

@@ -16,7 +16,7 @@ from analytics_pipeline.api.shapes import (
     ClassificationBreakdown,
     ClassificationTrends,
 )
-from analytics_pipeline.api.table import Ask, Columns, Rows
+from analytics_pipeline.api.table import TIME, Ask, Columns, Rows
 
 MOST_CATEGORIES = 200
 """Of a metric; the most frequent ones are listed."""
@@ -80,7 +80,7 @@ def classification_trends(
     columns = rows.columns
     sql = _TRENDS.format(
         unit=granularity.unit,
-        moment=columns.moment("timestamp"),
+        moment=columns.moment(TIME),
         category=_category(columns, category_source),
         rows=rows.sql,
         most=MOST_CATEGORIES,
@@ -94,6 +94,7 @@ def classification_trends(
         metric_name=metric_name,
         granularity=granularity.value,
         unique_categories=sorted({row["category"] for row in found}),
+        note=columns.why_no_moments(TIME),
     )
 
 

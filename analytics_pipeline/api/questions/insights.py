@@ -9,11 +9,11 @@ import json
 from typing import Any
 
 from analytics_pipeline.api.parameters import InsightParameters, SortDirection
-from analytics_pipeline.api.questions.order import TIME, total_order
+from analytics_pipeline.api.questions.order import total_order
 from analytics_pipeline.api.questions.pages import json_value
 from analytics_pipeline.api.questions.paging import Count, find_page, span_of
 from analytics_pipeline.api.shapes import Insight, Insights, SourceInfo
-from analytics_pipeline.api.table import Ask, Rows
+from analytics_pipeline.api.table import TIME, Ask, Rows
 
 _TEXTS = ("dataset_id", "metric_name", "query", "actual_output", "signals", "explanation")
 _SOURCE = ("environment", "source_name", "source_component")

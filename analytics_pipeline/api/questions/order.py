@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analytics_pipeline.api.parameters import SortDirection
-from analytics_pipeline.api.table import INTEGERS, TIMES, Columns, finite, is_number, microseconds
+from analytics_pipeline.api.table import TIME, Columns, finite, is_number
 from analytics_pipeline.store import Column
+from analytics_pipeline.store.moments import INTEGERS, TIMES, microseconds
 from analytics_pipeline.store.schema import identifier
 
-TIME = "timestamp"
 RECORD = "dataset_id"
 KEYS = (RECORD, "Case_ID", "metric_name", "evaluation_name")
 """Columns that tell most rows of one moment apart."""

@@ -11,8 +11,9 @@ from typing import Any
 
 from analytics_pipeline.api.questions.grouping import json_number
 from analytics_pipeline.api.shapes import JsonRow
-from analytics_pipeline.api.table import TIMES, Columns, Rows, is_number
+from analytics_pipeline.api.table import Columns, Rows, is_number
 from analytics_pipeline.store import Column
+from analytics_pipeline.store.moments import TIMES
 from analytics_pipeline.store.schema import identifier
 
 SEARCHED = ("query", "actual_output", "trace_id", "dataset_query", "dataset_actual_output", "dataset_trace_id")

@@ -11,7 +11,7 @@ from typing import Any
 from analytics_pipeline.api.parameters import Granularity
 from analytics_pipeline.api.questions.grouping import group_sql, json_number, zero_if_none
 from analytics_pipeline.api.shapes import Kpis, MetricBreakdown, MetricScore, Score, Summary, TrendPoint, Trends
-from analytics_pipeline.api.table import Ask, Rows
+from analytics_pipeline.api.table import TIME, Ask, Rows
 
 _SUMMARY = """
 SELECT count({score}) AS total_records, avg({score}) AS avg_score,
@@ -60,7 +60,7 @@ def trends(ask: Ask, rows: Rows, granularity: Granularity) -> Trends:
     columns = rows.columns
     sql = _TRENDS.format(
         unit=granularity.unit,
-        moment=columns.moment("timestamp"),
+        moment=columns.moment(TIME),
         metric=group_sql(columns, "metric_name"),
         score=columns.number("metric_score"),
         rows=rows.sql,
@@ -75,7 +75,12 @@ def trends(ask: Ask, rows: Rows, granularity: Granularity) -> Trends:
         )
         for row in ask(sql, rows.values).iter_rows(named=True)
     ]
-    return Trends(data=points, metrics=sorted({point.metric for point in points}), granularity=granularity.value)
+    return Trends(
+        data=points,
+        metrics=sorted({point.metric for point in points}),
+        granularity=granularity.value,
+        note=columns.why_no_moments(TIME),
+    )
 
 
 def metric_breakdown(ask: Ask, rows: Rows, threshold: float, group_by: str | None) -> MetricBreakdown:
