@@ -78,7 +78,7 @@ def job_of(
 def asked_of(url: str, query: str) -> Sequence[tuple[Any, ...]]:
     """What Postgres answers."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SELECT set_config('TimeZone', 'UTC', false), set_config('DateStyle', 'ISO', false)")
         return connection.execute(query.encode()).fetchall()
 
 
