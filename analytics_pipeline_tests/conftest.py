@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -11,22 +10,17 @@ import pytest
 from analytics_pipeline.sample import sources
 from analytics_pipeline.sample.lease import Lease
 from analytics_pipeline.sample.server import EmbeddedPostgres
-from analytics_pipeline_tests.servers.postgres import PROGRAMS_VARIABLE, InstalledPostgres, new_database, open_folder
+from analytics_pipeline_tests.servers.postgres import chosen_server, new_database, open_folder
 from analytics_pipeline_tests.workplace import Workplace
 
 pytest_plugins = ["analytics_pipeline_tests.servers.fixtures"]
-
-
-def _server(data: Path) -> EmbeddedPostgres:
-    programs = os.environ.get(PROGRAMS_VARIABLE)
-    return InstalledPostgres(data, Path(programs)) if programs else EmbeddedPostgres(data)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """A running PostgreSQL that other accounts can reach, too; yields the URL of its `postgres` database."""
     with open_folder() as folder:
-        server = _server(folder / "data")
+        server = chosen_server(folder / "data")
         server.start()
         yield server.url("postgres").get_secret_value()
         server.stop()
@@ -36,7 +30,7 @@ def postgres_server() -> Iterator[str]:
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A running server of the test's own, which it may stop, crash and start again as it likes."""
     with open_folder() as folder:
-        server = _server(folder / "data")
+        server = chosen_server(folder / "data")
         server.start()
         yield server
         server.stop("immediate")

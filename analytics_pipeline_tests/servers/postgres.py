@@ -98,6 +98,12 @@ class InstalledPostgres(EmbeddedPostgres):
         return inherited | replicating | {"timezone": TIME_ZONE} | dict(self._changes)
 
 
+def chosen_server(data_dir: Path) -> EmbeddedPostgres:
+    """The server that the tests run on: the embedded one, or the one that `ANALYTICS_TEST_POSTGRES` names."""
+    programs = os.environ.get(PROGRAMS_VARIABLE)
+    return InstalledPostgres(data_dir, Path(programs)) if programs else EmbeddedPostgres(data_dir)
+
+
 class Standby(InstalledPostgres):
     """A streaming standby; the primary must be running when it is made.
 

@@ -1,4 +1,4 @@
-"""A whole sync through what stands between a source and its readers: a pooler, a standby, another encoding and time zone.
+"""A whole sync through a pooler, from a standby, in another encoding, time zone and date style.
 
 Each is first, unchanged, changed, audited and checked, and the store is equal to the source after each step.
 """
@@ -30,6 +30,8 @@ from analytics_pipeline_tests.sync.scenario import (
     sessions,
     spec_of,
 )
+
+pytestmark = pytest.mark.postgres
 
 KINDS: Mapping[str, Mapping[str, Any]] = {"checksum": {}, "row versions": ROW_VERSIONS}
 SCORES_OF_SOURCE = "SELECT id, created_at, metric, score FROM scores ORDER BY id, created_at, metric"
@@ -107,7 +109,6 @@ def test_a_whole_sync_through_a_transaction_pooler(
     assert left == {()}
 
 
-@pytest.mark.postgres
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_a_whole_sync_in_another_time_zone_and_date_style(
     debian_url: str, store: Store, changes: Mapping[str, Any]
@@ -115,19 +116,17 @@ def test_a_whole_sync_in_another_time_zone_and_date_style(
     name = database_of(debian_url)
     execute(
         debian_url,
-        f'ALTER DATABASE "{name}" SET DateStyle = \'SQL, DMY\'',
-        f'ALTER DATABASE "{name}" SET IntervalStyle = \'sql_standard\'',
+        f"ALTER DATABASE \"{name}\" SET DateStyle = 'SQL, DMY'",
+        f"ALTER DATABASE \"{name}\" SET IntervalStyle = 'sql_standard'",
     )
     whole_sync(store, debian_url, debian_url, changes)
 
 
-@pytest.mark.postgres
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_a_whole_sync_from_a_latin1_database(latin1_url: str, store: Store, changes: Mapping[str, Any]) -> None:
     whole_sync(store, f"{latin1_url}&client_encoding=UTF8", latin1_url, changes)
 
 
-@pytest.mark.postgres
 @pytest.mark.parametrize("changes", KINDS.values(), ids=KINDS)
 def test_a_whole_sync_from_a_standby(
     debian_url: str, standby: Standby, store: Store, changes: Mapping[str, Any]
@@ -137,7 +136,6 @@ def test_a_whole_sync_from_a_standby(
     whole_sync(store, debian_url, replica, changes, standby.catch_up)
 
 
-@pytest.mark.postgres
 def test_a_promoted_standby_is_synced_from_as_the_primary_was(
     debian_server: InstalledPostgres, debian_url: str, promotable: Standby, store: Store
 ) -> None:

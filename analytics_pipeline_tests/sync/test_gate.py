@@ -20,6 +20,7 @@ from analytics_pipeline.sync.engine import Selection, SyncJob
 from analytics_pipeline.sync.gate import source_gate
 from analytics_pipeline.sync.spec import Half
 from analytics_pipeline.sync.status import State, read_status, write_status
+from analytics_pipeline_tests.servers.postgres import chosen_server
 from analytics_pipeline_tests.sync.postgres_reading import execute
 from analytics_pipeline_tests.sync.scenario import NOW, asked_of, fill, job_of, published, spec_of
 
@@ -27,7 +28,7 @@ from analytics_pipeline_tests.sync.scenario import NOW, asked_of, fill, job_of, 
 @pytest.fixture(scope="module")
 def quiet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
     """A server that nobody else writes to: transactions of any database count."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("quiet") / "data")
+    server = chosen_server(tmp_path_factory.mktemp("quiet") / "data")
     server.start()
     execute(server.url("postgres").get_secret_value(), "ALTER SYSTEM SET autovacuum = off", "SELECT pg_reload_conf()")
     yield server
