@@ -97,6 +97,7 @@ def _cancel_until_idle(url: SecretStr, label: str, seconds: float) -> None:
             with translated(url):
                 while not ended.is_set() and connection.execute(_CANCEL, (label,)).fetchall():
                     wait_for(ended, _CANCEL_EVERY)
+                    connection.execute("SELECT pg_catalog.pg_stat_clear_snapshot()")  # its transaction keeps one
         finally:
             connection.close()
 

@@ -198,8 +198,8 @@ def test_missing_permission_names_the_table_and_the_grant(postgres_url: str) -> 
         execute(postgres_url, "DROP ROLE stranger")
 
 
-def test_settings_are_the_same_in_every_session_whatever_the_database_says(postgres_url: str) -> None:
-    """Otherwise values print and hash differently, and every partition looks changed."""
+def test_only_what_concerns_waiting_differs_from_the_settings_of_the_role(postgres_url: str) -> None:
+    """Otherwise a query gives other values than in psql, or a coordinator is thrown out of its transaction."""
     database = postgres_url.split("?", maxsplit=1)[0].rsplit("/", 1)[1]
     odd = {
         "TimeZone": "Asia/Tokyo",
@@ -215,9 +215,7 @@ def test_settings_are_the_same_in_every_session_whatever_the_database_says(postg
     connection = connect(SecretStr(postgres_url), query_timeout=2.5)
     found = connection.execute(sql.encode()).fetchone()
     connection.close()
-    assert found == ("UTC", "ISO, YMD", "postgres", "1", "hex", "0", "2500ms")
-    query = "SELECT '\\x00ff'::bytea::text AS b, interval '26 hours' AS i, (timestamptz 'epoch')::text AS t"
-    assert read(postgres_url, query).to_pylist() == [{"b": "\\x00ff", "i": "26:00:00", "t": "1970-01-01 00:00:00+00"}]
+    assert found == ("Asia/Tokyo", "German, DMY", "iso_8601", "0", "escape", "0", "2500ms")
 
 
 def test_what_the_user_set_in_the_url_stays(postgres_url: str) -> None:

@@ -58,6 +58,7 @@ FUNCTIONS = (
 def connection(postgres_url: str) -> Iterator[psycopg.Connection]:
     execute(postgres_url, *FUNCTIONS, *SCHEMA)
     opened = connect(SecretStr(postgres_url))
+    opened.execute("ROLLBACK")  # each query in a transaction of its own, so that no view of another one is locked
     yield opened
     opened.close()
 

@@ -1,10 +1,13 @@
-"""Sessions: connections of both drivers with the same pinned settings and the same patience.
+"""Opens connections of both drivers, and begins their transactions with the same settings.
 
-Belongs here: what is added to a connection string, which settings every session has and why.
-Does not: transactions and snapshots (`snapshot`), or how failures are told (`failures`).
+Belongs here: what is added to a connection string, which settings every transaction has and why.
+Does not: locks and snapshots (`snapshot`), or the errors of drivers (`failures`).
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import adbc_driver_postgresql.dbapi as adbc
 import psycopg
@@ -28,26 +31,69 @@ _PATIENCE = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
-    "application_name": "analytics_pipeline",
 }
+_NAME = "application_name"
+_DEFAULT_NAME = "analytics_pipeline"
+
+# From the first statement on, over a setting of the role, the database or the environment. Poolers know this parameter.
+_ENCODING = {"client_encoding": "UTF8"}
 
 # Nothing that could change what a query gives (TimeZone, DateStyle, search_path …): it runs as it would in psql. A
 # coordinator must be allowed to sit in its transaction.
 _PINNED = {
-    "client_encoding": "UTF8",
-    "default_transaction_read_only": "on",
+    **_ENCODING,
     "cursor_tuple_fraction": "1",
     "idle_in_transaction_session_timeout": "0",
-    "idle_session_timeout": "0",
     "transaction_timeout": "0",
     "client_connection_check_interval": "1000",  # milliseconds; the query of a killed process ends
 }
+_SINCE = {"transaction_timeout": 170_000}
+"""Versions of the server that first knew a setting, where that is not all of them."""
+_LINUX_ONLY = {"client_connection_check_interval"}
+"""Known everywhere since 14, refused where the system cannot tell that a socket was closed."""
+_ON_LINUX = "; ".join(
+    f"SELECT pg_catalog.set_config('{name}', '{_PINNED[name]}', true) "
+    "WHERE pg_catalog.strpos(pg_catalog.version(), 'linux') OPERATOR(pg_catalog.>) 0"
+    for name in sorted(_LINUX_ONLY)
+)
+
+Connection: TypeAlias = "psycopg.Connection | adbc.Connection"
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a connection has to know of its server.
+
+    Args:
+        version: as libpq has it: 180004.
+        is_linux: whether it runs on Linux.
+    """
+
+    version: int
+    is_linux: bool
+
+    def knows(self, setting: str) -> bool:
+        """Whether it takes a setting."""
+        return self.version >= _SINCE.get(setting, 0) and (self.is_linux or setting not in _LINUX_ONLY)
+
+
+def server_of(connection: psycopg.Connection) -> Server:
+    """The server of an open connection.
+
+    Raises:
+        psycopg.Error: it does not answer.
+    """
+    row = connection.execute("SELECT pg_catalog.strpos(pg_catalog.version(), 'linux')").fetchone()
+    assert row is not None, "a SELECT without FROM gives one row"
+    return Server(connection.info.server_version, bool(row[0]))
 
 
 def connect(
     url: SecretStr, *, query_timeout: float | None = None, lock_timeout: float = LOCK_TIMEOUT
 ) -> psycopg.Connection:
-    """A psycopg connection in autocommit with the pinned settings.
+    """Open a psycopg connection inside a read-only transaction that has the pinned settings.
+
+    The transaction is begun by a statement, so psycopg itself is in autocommit.
 
     Args:
         url: conninfo or URI.
@@ -59,12 +105,14 @@ def connect(
     """
     source = source_of(url)
     with translated(url):
-        # Poolers in transaction mode know no prepared statements: never prepare.
+        # Poolers in transaction mode do not keep prepared statements: never prepare.
         connection = psycopg.connect(conninfo(url), autocommit=True, prepare_threshold=None)
     try:
-        _refuse_old(str(source), connection.info.server_version)
+        version = connection.info.server_version
+        _refuse_old(str(source), version)
         with translated(url):
-            connection.execute(settings_sql(query_timeout, lock_timeout).encode())
+            begin = begin_sql(url, Server(version, is_linux=False), query_timeout, lock_timeout)
+            connection.execute(f"{begin}; {_ON_LINUX}".encode())
     except BaseException:
         connection.close()
         raise
@@ -77,7 +125,7 @@ def _refuse_old(source: str, version: int) -> None:
 
 
 def connect_adbc(url: SecretStr) -> adbc.Connection:
-    """An ADBC connection in autocommit, without the pinned settings: they belong inside its transaction.
+    """Open an ADBC connection in autocommit, outside a transaction: its user begins one with `begin_sql`.
 
     Raises:
         SourceError: a subclass that names the reason and the fix.
@@ -87,33 +135,60 @@ def connect_adbc(url: SecretStr) -> adbc.Connection:
         return adbc.connect(conninfo(url), autocommit=True)
 
 
-def settings_sql(query_timeout: float | None, lock_timeout: float, *, scope: str = "session") -> str:
-    """One SELECT that pins the settings, for both drivers: poolers refuse `options` in the conninfo.
+def execute(connection: Connection, statements: str) -> None:
+    """Send statements in one message, by either driver, and discard what they return.
+
+    One message is one round trip, and a pooler in transaction mode does not change the server session within it.
 
     Args:
+        connection: of either driver.
+        statements: separated by semicolons; without text of the user.
+
+    Raises:
+        psycopg.Error, adbc_driver_manager.Error: the server refused one of them.
+    """
+    if isinstance(connection, psycopg.Connection):
+        connection.execute(statements.encode())
+        return
+    with connection.cursor() as cursor:  # not cursor.execute(): that prepares, and so takes one statement only
+        cursor.adbc_statement.set_sql_query(statements)
+        cursor.adbc_statement.execute_update()
+
+
+def begin_sql(
+    url: SecretStr, server: Server, query_timeout: float | None, lock_timeout: float, *, shared: bool = False
+) -> str:
+    """The statements that begin a read-only transaction and pin its settings; they take no snapshot.
+
+    Every setting ends with its transaction. A setting of the session would outlive us behind a pooler in transaction
+    mode, and apply to whoever gets the server session next.
+
+    Args:
+        url: its application_name is what pg_stat_activity shows.
+        server: decides which settings there are.
         query_timeout: seconds, None for no limit.
         lock_timeout: seconds.
-        scope: `session`, or `transaction` for SET LOCAL (which a pooler keeps with the transaction).
+        shared: whether the transaction reads one snapshot throughout, its own or that of another session.
     """
     values = _PINNED | {
         "statement_timeout": str(round((query_timeout or 0) * 1000)),
         "lock_timeout": str(round(lock_timeout * 1000)),
+        _NAME: _given(url).get(_NAME, _DEFAULT_NAME),
     }
-    rows = ", ".join(f"({quote_literal(name)}, {quote_literal(value)})" for name, value in values.items())
-    local = "true" if scope == "transaction" else "false"
-    # The join leaves out what this server's version does not know (transaction_timeout came with 17).
-    return (
-        f"SELECT pg_catalog.set_config(s.name, v.value, {local}) "
-        f"FROM (VALUES {rows}) AS v (name, value) "
-        "JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) v.name "
-        # Known everywhere since 14, refused where the system cannot tell that a socket was closed.
-        "WHERE s.name OPERATOR(pg_catalog.<>) 'client_connection_check_interval' "
-        "OR pg_catalog.strpos(pg_catalog.version(), 'linux') OPERATOR(pg_catalog.>) 0"
-    )
+    level = "ISOLATION LEVEL REPEATABLE READ " if shared else ""
+    settings = [f"SET LOCAL {name} = {quote_literal(value)}" for name, value in values.items() if server.knows(name)]
+    return "; ".join([f"BEGIN {level}READ ONLY", *settings])
 
 
 def conninfo(url: SecretStr) -> str:
-    """The connection string with timeouts and keepalives where the user set none. Secret: never print it."""
+    """The connection string with timeouts and keepalives where the user set none. Secret: never print it.
+
+    Without application_name: PgBouncer may leave that to the next client of a server session.
+    """
     with translated(url):
-        given = {key: str(value) for key, value in conninfo_to_dict(url.get_secret_value()).items()}
-        return make_conninfo("", **(_PATIENCE | given))
+        given = _PATIENCE | _given(url) | _ENCODING
+        return make_conninfo("", **{key: value for key, value in given.items() if key != _NAME})
+
+
+def _given(url: SecretStr) -> dict[str, str]:
+    return {key: str(value) for key, value in conninfo_to_dict(url.get_secret_value()).items()}

@@ -27,7 +27,16 @@ from analytics_pipeline.errors import SourceReadFailed, SourceStalled
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
 from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source, source_of, sqlstate, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
-from analytics_pipeline.sync.postgres.session import LOCK_TIMEOUT, connect, connect_adbc, settings_sql
+from analytics_pipeline.sync.postgres.session import (
+    LOCK_TIMEOUT,
+    Connection,
+    Server,
+    begin_sql,
+    connect,
+    connect_adbc,
+    execute,
+    server_of,
+)
 from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
 from analytics_pipeline.waiting import all_done, in_thread, result_of
 
@@ -37,9 +46,6 @@ _JOINED_LOCK_TIMEOUT = 1.0
 _LOCK_NOT_AVAILABLE = "55P03"
 _CLOSE_SECONDS = 0.5
 _CONNECTING = "postgres connection"
-_ISOLATION = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
-
-_Connection: TypeAlias = "psycopg.Connection | adbc.Connection"
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Snapshot:
         url: of the source.
         locked: relations that no other session can truncate or rewrite meanwhile.
         query_timeout: seconds a statement of any joined connection may take, its streaming included.
+        server: of all its connections.
         coordinator: the connection that exported it, for one question at a time; `open_snapshot` closes it.
     """
 
@@ -71,6 +78,7 @@ class Snapshot:
     url: SecretStr
     locked: tuple[BaseTable, ...]
     query_timeout: float | None
+    server: Server
     coordinator: psycopg.Connection = field(repr=False, compare=False)
     _streams: list[adbc.Connection] = field(default_factory=list, repr=False, compare=False)
     _sessions: list[psycopg.Connection] = field(default_factory=list, repr=False, compare=False)
@@ -88,8 +96,7 @@ class Snapshot:
         with suppress(IndexError):  # not `if`: another thread may take the last one in between
             return self._sessions.pop()
         connection = connect(self.url, query_timeout=self.query_timeout)
-        _begin(connection)
-        self._join(connection)
+        self._join(connection, "ROLLBACK", self._begin(_JOINED_LOCK_TIMEOUT))
         return connection
 
     def connect_adbc(self) -> adbc.Connection:
@@ -97,8 +104,7 @@ class Snapshot:
         with suppress(IndexError):
             return self._streams.pop()
         connection = connect_adbc(self.url)
-        _begin(connection)
-        self._join(connection)
+        self._join(connection, self._begin(_JOINED_LOCK_TIMEOUT))
         return connection
 
     def adopt(self, streams: Iterable[adbc.Connection], sessions: Iterable[psycopg.Connection]) -> None:
@@ -119,9 +125,19 @@ class Snapshot:
         self._streams.clear()
         self._sessions.clear()
 
-    def _join(self, connection: _Connection) -> None:
-        settings = settings_sql(self.query_timeout, _JOINED_LOCK_TIMEOUT, scope="transaction")
-        _run(connection, self.url, (f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}", settings))
+    def _begin(self, lock_timeout: float) -> str:
+        return begin_sql(self.url, self.server, self.query_timeout, lock_timeout, shared=True)
+
+    def _join(self, connection: Connection, *before: str) -> None:
+        """Import the snapshot in the connection's transaction; close the connection if that fails."""
+        milliseconds = round(_JOINED_LOCK_TIMEOUT * 1000)
+        imported = f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}; SET LOCAL lock_timeout = {milliseconds}"
+        try:
+            with translated(self.url):
+                execute(connection, "; ".join([*before, imported]))
+        except BaseException:
+            connection.close()
+            raise
 
 
 @contextmanager
@@ -188,9 +204,11 @@ def _coordinate(
         streams = _usable(fast, on_notice)
         tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
         locked = tuple(t for t in tables if _why_not(t) is None)
+        server = server_of(coordinator)
+        begin = begin_sql(url, server, query_timeout, LOCK_TIMEOUT, shared=True)
         with translated(url):
-            _lock_all(coordinator, streams, sessions, locked)
-            snapshot = Snapshot(_export(coordinator), url, locked, query_timeout, coordinator)
+            _lock_all(coordinator, streams, sessions, locked, begin)
+            snapshot = Snapshot(_export(coordinator), url, locked, query_timeout, server, coordinator)
         snapshot.adopt(streams, sessions)
     except BaseException:
         for done in (*fast, *slow, first):
@@ -216,73 +234,42 @@ def _lock_all(
     streams: Sequence[adbc.Connection],
     sessions: Sequence[psycopg.Connection],
     tables: Sequence[BaseTable],
+    begin: str,
 ) -> None:
     """Begin everywhere, and take the locks everywhere or nowhere.
 
     LOCK takes no snapshot: the coordinator's is taken by the export, when all connections hold all locks. A rewrite
     that queues behind the coordinator's lock would hold up the others for ever, for it waits for us: then all let go.
     """
+    lock = _lock(tables)
     deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        for each in (coordinator, *streams, *sessions):
-            _begin(each)
-        _execute(coordinator, _lock(tables))
+    for each in streams:
+        execute(each, begin)
+    for one in (coordinator, *sessions):
+        execute(one, f"ROLLBACK; {begin}")
+    while lock:
+        execute(coordinator, lock)
         try:
             for each in (*streams, *sessions):
-                _execute(each, [f"{statement} NOWAIT" for statement in _lock(tables)])
+                execute(each, f"{lock} NOWAIT")
         except DRIVER_ERRORS as error:
             if sqlstate(error) != _LOCK_NOT_AVAILABLE or time.monotonic() > deadline:
                 raise
         else:
             return
         for each in (*streams, *sessions, coordinator):
-            _roll_back(each)
+            execute(each, f"ROLLBACK; {begin}")
 
 
-def _lock(tables: Sequence[BaseTable]) -> list[str]:
+def _lock(tables: Sequence[BaseTable]) -> str:
     names = ", ".join(f"{quote_identifier(t.schema)}.{quote_identifier(t.name)}" for t in tables)
-    return [f"LOCK TABLE {names} IN ACCESS SHARE MODE"] if tables else []
+    return f"LOCK TABLE {names} IN ACCESS SHARE MODE" if tables else ""
 
 
 def _export(coordinator: psycopg.Connection) -> str:
     row = coordinator.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
     assert row is not None, "a SELECT without FROM gives one row"
     return str(row[0])
-
-
-def _begin(connection: _Connection) -> None:
-    """Begin the one transaction of a connection, whose snapshot is still to come."""
-    if isinstance(connection, psycopg.Connection):
-        connection.autocommit = False
-    else:
-        connection.adbc_connection.set_autocommit(False)
-    _execute(connection, [_ISOLATION])
-
-
-def _roll_back(connection: _Connection) -> None:
-    if isinstance(connection, psycopg.Connection):
-        connection.rollback()
-    else:
-        connection.adbc_connection.rollback()  # the other one believes in autocommit, and does nothing
-
-
-def _execute(connection: _Connection, statements: Iterable[str]) -> None:
-    for statement in statements:
-        if isinstance(connection, psycopg.Connection):
-            connection.execute(statement.encode())
-        else:
-            with connection.cursor() as cursor:
-                cursor.execute(statement)
-
-
-def _run(connection: _Connection, url: SecretStr, statements: Sequence[str]) -> None:
-    """Run statements in the connection's one transaction; close it if one fails."""
-    try:
-        with translated(url):
-            _execute(connection, statements)
-    except BaseException:
-        connection.close()
-        raise
 
 
 def _why_not(table: BaseTable) -> str | None:
