@@ -154,6 +154,29 @@ class KeyInexact(SyncError):
         )
 
 
+class KeyEqualityWider(SyncError):
+    """PostgreSQL may call two values of the column that joins the halves equal that the store tells apart."""
+
+    def __init__(self, table: str, column: str, found: str) -> None:
+        super().__init__(
+            f"The key of {table}, {column}, is of type {found}, of which PostgreSQL may call two values equal that are "
+            f"not the same (by case, scale or unit, say): it would join rows that the store does not. Cast it in both "
+            f'queries, so that equal keys are the same: `{column}::text COLLATE "C"`, or '
+            f'`lower({column}::text) COLLATE "C"` where '
+            f"case does not matter."
+        )
+
+
+class PartitionColumnUnfit(SyncError):
+    """A read cannot be split by the values of a column."""
+
+    def __init__(self, table: str, column: str, found: str) -> None:
+        super().__init__(
+            f"{table}: the partition_column {column!r} is of type {found}, by which no read can be split. Name a "
+            f"column with an order, such as a number, a time or a text, or leave partition_column out for this query."
+        )
+
+
 class XminUnfit(SyncError):
     """Row versions cannot stand for the rows of a query."""
 

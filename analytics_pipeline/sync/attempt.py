@@ -221,7 +221,7 @@ class Attempt:
     def _spares(self, wish: Wish) -> Spares:
         """Connections to open at once: to judge the queries, to fingerprint each half, and perhaps to read it."""
         halves = len(wish.halves)
-        splits = self.tier in {None, Tier.PARALLEL} and self.spec.partition_column is not None
+        splits = self.tier in {None, Tier.PARALLEL} and bool(self.spec.partition_column)
         if wish.streams is Streams.WHEN_NEEDED:
             return Spares(psycopg=1 + halves)
         if self.tier is Tier.CURSOR:

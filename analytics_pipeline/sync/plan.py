@@ -18,8 +18,11 @@ import pyarrow as pa
 from analytics_pipeline.errors import (
     ColumnMissing,
     IncrementalColumnUnfit,
+    KeyEqualityWider,
     KeyInexact,
     KeysDoNotJoin,
+    PartitionColumnUnfit,
+    SourceQueryRefused,
     UnknownPartition,
     UnpartitionedSelection,
 )
@@ -27,8 +30,9 @@ from analytics_pipeline.store import Table
 from analytics_pipeline.sync import normalize
 from analytics_pipeline.sync.fingerprint import row_hash, spec_hash
 from analytics_pipeline.sync.postgres.counts import estimated_rows
-from analytics_pipeline.sync.postgres.describe import SourceColumn, describe
+from analytics_pipeline.sync.postgres.describe import SourceColumn, TypeKind, describe
 from analytics_pipeline.sync.postgres.failures import translated, url_of
+from analytics_pipeline.sync.postgres.keys import has_wider_equality
 from analytics_pipeline.sync.postgres.projection import Projection, plain_projection
 from analytics_pipeline.sync.postgres.role_settings import unusual_settings
 from analytics_pipeline.sync.postgres.row_version import wait_until_durable, xmin_hash
@@ -45,6 +49,9 @@ KEY = "dataset_id"
 _KINDS = {"timestamptz": ColumnKind.TIMESTAMPTZ, "timestamp": ColumnKind.TIMESTAMP, "date": ColumnKind.DATE}
 _VERSION = "__xmin"
 _INTEGERS = frozenset({"int2", "int4", "int8"})
+_WITHOUT_ORDER = frozenset({"box", "circle", "json", "line", "lseg", "path", "point", "polygon", "xid", "xml"})
+_MOST_COLUMNS = 1664
+"""Of one SELECT in PostgreSQL."""
 
 
 class Bounds(NamedTuple):
@@ -91,6 +98,11 @@ class HalfPlan:
     def kind(self) -> FingerprintKind:
         """By what changes are found."""
         return next(iter(self.hashes))
+
+    @property
+    def key(self) -> ColumnRule:
+        """The rule of the column that joins the halves."""
+        return next(rule for rule in self.rules if self.names[rule.name] == KEY)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -170,6 +182,8 @@ def plan_halves(
         for half, columns in described.items()
     }
     _check_keys(plans)
+    for half, columns in described.items():
+        _refuse_wider_key(connection, plans[half], columns)
     return plans
 
 
@@ -182,6 +196,17 @@ def _check_keys(plans: Mapping[Half, HalfPlan]) -> None:
     kinds = {"an integer" if pa.types.is_integer(type_) else str(type_) for type_ in found.values()}
     if len(kinds) > 1:
         raise KeysDoNotJoin(KEY, {table: str(type_) for table, type_ in found.items()})
+    # Numerics of too many digits are stored as text, in which 1.0 is not 1.00.
+    sources = {plan.table: plan.key.source_type for plan in plans.values()}
+    if len(set(sources.values())) > 1 and any(type_.startswith("numeric") for type_ in sources.values()):
+        raise KeysDoNotJoin(KEY, sources)
+
+
+def _refuse_wider_key(connection: psycopg.Connection, plan: HalfPlan, columns: Sequence[SourceColumn]) -> None:
+    key = next(column for column in columns if plan.names[column.name] == KEY)
+    with translated(url_of(connection)):
+        if has_wider_equality(connection, plan.query, key):
+            raise KeyEqualityWider(plan.table, key.name, key.spelled)
 
 
 def checked_keys(spec: SplitSyncSpec, keys: frozenset[str], plan: HalfPlan) -> frozenset[str]:
@@ -245,8 +270,7 @@ def _plan(
     names = normalize.normalized_names(table, [column.name for column in columns], spec.normalize, spec.columns)
     if KEY not in names.values():
         raise ColumnMissing(table, KEY, "the halves are joined by it", names)
-    if spec.partition_column is not None and spec.partition_column not in names:
-        raise ColumnMissing(table, spec.partition_column, "it is the partition_column", names)
+    _check_partition_column(table, spec.partition_column.get(half), columns)
     for name in spec.primary_key.get(half, ()):
         if name not in names:
             raise ColumnMissing(table, name, "it is in the primary_key", names)
@@ -254,6 +278,7 @@ def _plan(
     hashes = {FingerprintKind.CHECKSUM: row_hash(tuple(rules.values()))}
     if rows.version is not None:
         hashes = {FingerprintKind.XMIN: rows.version} | hashes
+    _refuse_too_many(table, len(columns), len(hashes))
     window_sql = _window_sql(spec, table, columns, windows)
     context = [
         spec.query(half),
@@ -273,6 +298,26 @@ def _plan(
         estimate=rows.estimate,
         spec_hash=spec_hash(rules, names, context),
     )
+
+
+def _refuse_too_many(table: str, columns: int, added: int) -> None:
+    most = _MOST_COLUMNS - added
+    if columns > most:
+        reason = f"the query of {table} gives {columns:,} columns, and a sync reads at most {most:,} of one query"
+        raise SourceQueryRefused(reason, "Leave some out, or put several into one: to_jsonb(ARRAY[a, b]) AS ab.")
+
+
+def _check_partition_column(table: str, name: str | None, columns: Sequence[SourceColumn]) -> None:
+    if name is None:
+        return
+    found = {column.name: column for column in columns}
+    if name not in found:
+        raise ColumnMissing(table, name, "it is the partition_column", found)
+    column = found[name]
+    if column.kind in {TypeKind.ARRAY, TypeKind.COMPOSITE, TypeKind.PSEUDO} or (
+        column.builtin and column.typname in _WITHOUT_ORDER
+    ):
+        raise PartitionColumnUnfit(table, name, column.spelled)
 
 
 def _check_renames(spec: SplitSyncSpec, described: Mapping[Half, Sequence[SourceColumn]]) -> None:

@@ -17,13 +17,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from analytics_pipeline.sync.normalize import Normalization
+from analytics_pipeline.sync.postgres.sql import opening
 from analytics_pipeline.sync.windows import Geometry, Grain, Window
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 _ENVIRONMENT_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,40}")
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _EARLIEST_YEAR = 1900
 _AUTO_LOAD = "auto_load"
 _READS = re.compile(r"\s*(\(\s*)*(select|with|values|table)\b", re.IGNORECASE)
@@ -85,6 +85,13 @@ def _of_halves(value: object) -> object:
     return value
 
 
+def _for_each_half(value: object) -> object:
+    """One name may stand for both halves."""
+    if value is None:
+        return {}
+    return dict.fromkeys(Half, value) if isinstance(value, str) else _of_halves(value)
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
 SomeNames = Annotated[Names, Field(min_length=1)]
 Number = Annotated[int, BeforeValidator(_as_number)]
@@ -110,7 +117,8 @@ class SplitSyncSpec(BaseModel):
             where each query is a plain projection of one ordinary table.
         source_table: that table, for each half; only with `xmin`.
         primary_key: columns of a half's query that no two of its rows may share; checked before every commit.
-        partition_column: splits one read into parallel ranges.
+        partition_column: of each half, or one name for both: the column of the query's output, before normalisation,
+            by whose values one read is split into parallel ranges.
         sync_workers: how many ranges.
         sync_chunk_size: rows a fetch of the slowest read tier.
         max_sync_rows: of each half; beyond it the oldest partitions are left out, and the results of their records.
@@ -144,7 +152,7 @@ class SplitSyncSpec(BaseModel):
     fingerprint: FingerprintKind = FingerprintKind.CHECKSUM
     source_table: Annotated[Mapping[Half, str], BeforeValidator(_of_halves)] = Field(default_factory=dict)
     primary_key: Annotated[Mapping[Half, SomeNames], BeforeValidator(_of_halves)] = Field(default_factory=dict)
-    partition_column: str | None = None
+    partition_column: Annotated[Mapping[Half, str], BeforeValidator(_for_each_half)] = Field(default_factory=dict)
     sync_workers: Number = Field(default=2, ge=1, le=16)
     sync_chunk_size: Number = Field(default=10_000, ge=100, le=1_000_000)
     max_sync_rows: Number | None = Field(default=None, ge=1)
@@ -189,7 +197,7 @@ class SplitSyncSpec(BaseModel):
     @field_validator("dataset_query", "results_query")
     @classmethod
     def _one_select(cls, value: str) -> str:
-        if not _READS.match(_COMMENT.sub(" ", value)):
+        if not _READS.match(opening(value)):
             raise ValueError("a query is one SELECT (or WITH … SELECT, VALUES, TABLE)")
         return value
 

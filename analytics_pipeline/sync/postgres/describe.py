@@ -65,6 +65,7 @@ class BaseTable:
     Args:
         kind: pg_class.relkind: r table, p partitioned table, v view, m materialised view, f foreign table.
         selectable: whether this role may SELECT from it (a view's owner may where we may not).
+        covered: whether a lock on a selectable one locks it, too: it is a partition, a child or below a view.
     """
 
     oid: int
@@ -72,6 +73,7 @@ class BaseTable:
     name: str
     kind: str
     selectable: bool
+    covered: bool = False
 
 
 def describe(connection: psycopg.Connection, query: str) -> tuple[SourceColumn, ...]:
@@ -94,17 +96,37 @@ def describe(connection: psycopg.Connection, query: str) -> tuple[SourceColumn, 
 
 
 _TOUCHED = """
-SELECT c.oid::pg_catalog.int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind,
-       pg_catalog.has_table_privilege(c.oid, 'SELECT') AS selectable
-FROM pg_catalog.pg_locks AS l
-JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
-JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'relation'
-  AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f'])
-  AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema', 'pg_toast'])
-  AND l.database OPERATOR(pg_catalog.=) (
-    SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
-ORDER BY n.nspname, c.relname
+WITH RECURSIVE touched AS (
+  SELECT c.oid, n.nspname, c.relname, c.relkind, pg_catalog.has_table_privilege(c.oid, 'SELECT') AS selectable
+  FROM pg_catalog.pg_locks AS l
+  JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR(pg_catalog.=) l.relation
+  JOIN pg_catalog.pg_namespace AS n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+  WHERE l.pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND l.locktype OPERATOR(pg_catalog.=) 'relation'
+    AND c.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v', 'm', 'f'])
+    AND n.nspname OPERATOR(pg_catalog.<>) ALL (ARRAY['pg_catalog', 'information_schema', 'pg_toast'])
+    AND l.database OPERATOR(pg_catalog.=) (
+      SELECT oid FROM pg_catalog.pg_database WHERE datname OPERATOR(pg_catalog.=) pg_catalog.current_database())
+), below AS (
+  SELECT i.inhparent AS parent, i.inhrelid AS child FROM pg_catalog.pg_inherits AS i
+  UNION ALL
+  SELECT r.ev_class, d.refobjid
+  FROM touched AS v
+  JOIN pg_catalog.pg_rewrite AS r ON r.ev_class OPERATOR(pg_catalog.=) v.oid
+  JOIN pg_catalog.pg_depend AS d ON d.objid OPERATOR(pg_catalog.=) r.oid
+  WHERE v.relkind OPERATOR(pg_catalog.=) 'v'
+    AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+    AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+), covered AS (
+  SELECT t.oid FROM touched AS t
+  WHERE t.selectable AND t.relkind OPERATOR(pg_catalog.=) ANY (ARRAY['r', 'p', 'v'])
+    AND EXISTS (SELECT FROM touched AS u WHERE NOT u.selectable)
+  UNION
+  SELECT b.child FROM covered JOIN below AS b ON b.parent OPERATOR(pg_catalog.=) covered.oid
+)
+SELECT t.oid::pg_catalog.int8 AS oid, t.nspname AS schema, t.relname AS name, t.relkind AS kind, t.selectable,
+       NOT t.selectable AND t.oid OPERATOR(pg_catalog.=) ANY (SELECT c.oid FROM covered AS c) AS covered
+FROM touched AS t
+ORDER BY t.nspname, t.relname
 """
 
 

@@ -203,7 +203,7 @@ def _coordinate(
         coordinator, sessions = result_of(first), [result_of(done) for done in slow]
         streams = _usable(fast, on_notice)
         tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
-        locked = tuple(t for t in tables if _why_not(t) is None)
+        locked = tuple(t for t in tables if t.selectable and t.kind in _LOCKABLE)
         server = server_of(coordinator)
         begin = begin_sql(url, server, query_timeout, LOCK_TIMEOUT, shared=True)
         with translated(url):
@@ -277,6 +277,6 @@ def _why_not(table: BaseTable) -> str | None:
     if table.kind not in _LOCKABLE:
         kind = {"m": "a materialised view", "f": "a foreign table"}.get(table.kind, "not a table")
         return f"{name} is {kind} and cannot be locked: a refresh or change of it during the read can show half-way."
-    if not table.selectable:
+    if not table.selectable and not table.covered:
         return f"{name} cannot be locked without SELECT on it: a TRUNCATE or ALTER during the read can show half-way."
     return None

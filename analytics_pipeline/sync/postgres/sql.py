@@ -57,6 +57,21 @@ def bare(query: str) -> str:
     return query[:end]
 
 
+def opening(query: str) -> str:
+    """The query up to its first word, with that, without comments and blanks: `((select`."""
+    text, position = "", 0
+    while position < len(query):
+        token = _TOKEN.match(query, position)
+        if token is None:  # cannot be: the last alternative matches anything
+            break
+        position = _comment_end(query, token.end()) if token["comment"] else token.end()
+        if not token["space"] and not token["comment"]:
+            text += token[0]
+            if token[0] != "(":
+                break
+    return text
+
+
 def subselect(query: str) -> str:
     """The query as a FROM item named q; anything that is not one SELECT is a syntax error there."""
     return f"({bare(query)}\n) AS q"
