@@ -22,6 +22,8 @@ from time import monotonic
 from types import FrameType
 from typing import Protocol, TypeVar
 
+from analytics_pipeline.forks import FileLock
+
 T = TypeVar("T")
 
 STEP = 0.1
@@ -167,21 +169,22 @@ def flock(descriptor: int, kind: int) -> None:
     try:
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        _flock_in_thread(os.dup(descriptor), kind)  # the caller may close its own while the thread still waits
+        # A twin, for the caller may close its own descriptor while the thread still waits.
+        _flock_in_thread(FileLock(lambda: os.dup(descriptor)), kind)
 
 
-def _flock_in_thread(twin: int, kind: int) -> None:
+def _flock_in_thread(twin: FileLock, kind: int) -> None:
     guard = threading.Lock()
     given_up = False
 
     def take() -> None:
         try:
-            fcntl.flock(twin, kind)
+            fcntl.flock(twin.descriptor, kind)
             with guard:
                 if given_up:
-                    fcntl.flock(twin, fcntl.LOCK_UN)
+                    fcntl.flock(twin.descriptor, fcntl.LOCK_UN)
         finally:
-            os.close(twin)
+            twin.close()
 
     taken = in_thread(take, "file lock")
     try:

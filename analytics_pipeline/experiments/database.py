@@ -19,6 +19,7 @@ import duckdb
 from analytics_pipeline.errors import LakehouseUnusable
 from analytics_pipeline.experiments.ranking import Best, checked_ranking, settings_of, stored_ranking
 from analytics_pipeline.experiments.views import RAW, TABLES, views_sql
+from analytics_pipeline.forks import without_fork
 from analytics_pipeline.store.append.derived import DerivedViews, read_derived, write_derived
 from analytics_pipeline.store.append.layout import AppendLayout
 from analytics_pipeline.store.append.published import create_views_of
@@ -92,7 +93,7 @@ def publish_views(root: Path) -> None:
     target = root / DATABASE
     draft = root / f".{DATABASE}.new"
     # Under a lock: a slower one would put older views in place of newer ones.
-    with failures_named(target), exclusive(root / ".views.lock", logger.debug):
+    with failures_named(target), exclusive(root / ".views.lock", logger.debug), without_fork():
         _discard(draft)  # of a process that was killed
         try:
             with duckdb.connect() as connection:

@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from analytics_pipeline.arrow_frames import data_frame
 from analytics_pipeline.errors import QueryFailed
 from analytics_pipeline.experiments.database import ranking_of
 from analytics_pipeline.experiments.ranking import Best, checked_ranking
@@ -51,7 +52,7 @@ def frame(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[obje
         QueryFailed: DuckDB could not run it.
     """
     try:
-        return pl.DataFrame(connection.sql(sql, params=params).to_arrow_table())
+        return data_frame(connection.sql(sql, params=params).to_arrow_table())
     except duckdb.Error as error:
         raise QueryFailed(str(error)) from error
 

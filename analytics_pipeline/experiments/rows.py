@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from analytics_pipeline.errors.experiments import ConfigKeyRefused, LoggedValueRefused
 from analytics_pipeline.experiments.storable import Storable
+from analytics_pipeline.forks import renew_in_child
 from analytics_pipeline.missing_values import is_missing, is_time_of_numpy
 
 Scalar: TypeAlias = "bool | int | float | str | None"
@@ -34,6 +35,10 @@ class Clock:
 
     def __init__(self) -> None:
         self._last = 0
+        self._renew()
+        renew_in_child(self, Clock._renew)
+
+    def _renew(self) -> None:
         self._guard = threading.Lock()
 
     def take(self, count: int) -> int:

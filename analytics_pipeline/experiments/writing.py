@@ -5,6 +5,7 @@ Belongs here: where the lakehouse lies, the late import. Does not: the tables (`
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def absolute(path: str | Path) -> Path:
         raise ValueError(str(error).rstrip(".")) from error
     str(found).encode()  # DuckDB opens no other
     return found
+
+
+def prepare() -> None:
+    """Import what writing takes: while Python exits, much of it cannot be imported any more."""
+    importlib.import_module("analytics_pipeline.experiments.tables")
 
 
 def append_rows(root: str | Path | None, rows: Mapping[str, Sequence[Row]]) -> None:

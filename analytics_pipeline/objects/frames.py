@@ -8,6 +8,7 @@ from __future__ import annotations
 import polars as pl
 import pyarrow as pa
 
+from analytics_pipeline.arrow_frames import data_frame
 from analytics_pipeline.objects.arrow_streams import table_of, table_segment
 from analytics_pipeline.objects.container import Memory, Segment
 from analytics_pipeline.objects.scalars import Unfit
@@ -53,11 +54,9 @@ def polars_frame(memory: Memory) -> pl.DataFrame:
     """
     table = table_of(memory)
     try:
-        found = pl.from_arrow(table.rename_columns([str(at) for at in range(table.num_columns)]))
+        found = data_frame(table.rename_columns([str(at) for at in range(table.num_columns)]))
     except pl.exceptions.PanicException as error:  # no Exception: it would end the program
         raise ValueError(f"a frame that Polars cannot read: {error}") from None
-    if not isinstance(found, pl.DataFrame):
-        raise TypeError("no frame")
     found.columns = table.column_names  # which Polars itself would replace where one is empty
     return found
 

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from analytics_pipeline.errors import ObjectNotFound, ObjectsBaseRefused, ObjectUnwritable, PrefixRefused
+from analytics_pipeline.forks import FileLock
 from analytics_pipeline.objects.base import Durability, Entry
 from analytics_pipeline.objects.container import Encoded, Source
 from analytics_pipeline.objects.local_files import (
@@ -75,14 +76,14 @@ class LocalBase:
             raise ObjectUnwritable(str(self), f"{error.strerror}") from error
 
     def _write(self, encoded: Encoded, name: str, folder: int, staging: int) -> None:
-        temporary, descriptor = new_file(staging)
+        temporary, lock = new_file(staging)
         try:
             try:
-                write_pieces(encoded, descriptor)
-                self._sync(descriptor)
+                write_pieces(encoded, lock.descriptor)
+                self._sync(lock.descriptor)
                 os.rename(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
             finally:
-                os.close(descriptor)
+                lock.release()
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(temporary, dir_fd=staging)
@@ -156,11 +157,14 @@ class LocalBase:
     def exclusive(self, prefix: str) -> Iterator[None]:
         """Hold the lock on a prefix's folder; a killed holder holds it no longer."""
         while True:
-            with self._folder(prefix, create=True) as folder:
-                flock(folder, fcntl.LOCK_EX)
-                if self._is_still(prefix, folder):
+            lock = FileLock(lambda: self._opened_folder(prefix, create=True))
+            try:
+                flock(lock.descriptor, fcntl.LOCK_EX)
+                if self._is_still(prefix, lock.descriptor):
                     yield
                     return
+            finally:
+                lock.release()
 
     def clear_staging(self) -> int:
         """See `Base.clear_staging`. A living writer holds a lock on its file."""

@@ -6,10 +6,12 @@ Belongs here: what is done to one of them, by the descriptor of its folder. Does
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 from collections.abc import Iterable
 
+from analytics_pipeline.forks import FileLock
 from analytics_pipeline.objects.container import Bytes, Encoded
 from analytics_pipeline.objects.names import new_object_name
 from analytics_pipeline.waiting import flock
@@ -34,15 +36,15 @@ def write_pieces(encoded: Encoded, descriptor: int) -> None:
             rest = rest[os.write(descriptor, rest) :]
 
 
-def new_file(staging: int) -> tuple[str, int]:
+def new_file(staging: int) -> tuple[str, FileLock]:
     """A new file with a lock on it, which tells a living writer from a dead one."""
     while True:
         name = new_object_name()
-        descriptor = os.open(name, _NEW_FILE, 0o644, dir_fd=staging)
-        flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return name, descriptor
-        os.close(descriptor)  # the sweeper took it between the two calls
+        lock = FileLock(functools.partial(os.open, name, _NEW_FILE, 0o644, dir_fd=staging))
+        flock(lock.descriptor, fcntl.LOCK_EX)
+        if os.fstat(lock.descriptor).st_nlink:
+            return name, lock
+        lock.release()  # the sweeper took it between the two calls
 
 
 def remove_if_dead(name: str, staging: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from analytics_pipeline.errors import ExtraMissing, ObjectsBaseRefused, ObjectUnwritable
+from analytics_pipeline.forks import renew_in_child
 from analytics_pipeline.objects.base import Entry
 from analytics_pipeline.objects.container import Encoded, Source
 from analytics_pipeline.objects.remote_failures import Failures
@@ -38,19 +39,25 @@ class RemoteBase:
 
     def __init__(self, url: str, options: Mapping[str, object]) -> None:
         _check_url(url)
+        self.url = f"{url.rstrip('/')}/"
+        # Of a listing that is kept, others' later objects would be missing.
+        self._options = {**options, "use_listings_cache": False}
+        self._open()
+        renew_in_child(self, RemoteBase._open)
+        self._in_parts = url.partition("://")[0] in _UPLOADED_IN_PARTS
+        self._failures = Failures(self.url, options)
+
+    def _open(self) -> None:
+        url = self.url.rstrip("/")
         try:
             import fsspec  # noqa: PLC0415 - an extra
 
             self._filesystem: Any
-            known = {**options, "use_listings_cache": False}  # of a listing, others' later objects would be missing
-            self._filesystem, self._root = fsspec.core.url_to_fs(url.rstrip("/"), **known)
+            self._filesystem, self._root = fsspec.core.url_to_fs(url, **self._options)
         except ImportError:
             raise ExtraMissing(f"The base {url}", "objects") from None
         except ValueError as error:
             raise ObjectsBaseRefused(url, str(error)) from None
-        self.url = f"{url.rstrip('/')}/"
-        self._in_parts = url.partition("://")[0] in _UPLOADED_IN_PARTS
-        self._failures = Failures(self.url, options)
 
     def __str__(self) -> str:
         return self.url

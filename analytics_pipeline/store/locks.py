@@ -15,25 +15,14 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from analytics_pipeline.errors import StoreBusy, StoreUnwritable
+from analytics_pipeline.forks import FileLock
 from analytics_pipeline.waiting import flock
+
+__all__ = ["FileLock", "exclusive", "locked", "shared", "try_lock"]
 
 _FIRST_WAIT = 0.002
 _LONGEST_WAIT = 0.05
 _SIGNATURE = 24
-
-
-class FileLock:
-    """An exclusive lock held on a file; the kernel drops it when the process ends, however it ends."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Give the lock back; harmless when done twice."""
-        if self._descriptor >= 0:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # closing is not enough: a forked child holds it, too
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 def try_lock(path: Path) -> FileLock | None:
@@ -43,20 +32,20 @@ def try_lock(path: Path) -> FileLock | None:
         StoreUnwritable: this user may not create or change the file.
     """
     while True:
-        descriptor = _open(path)
+        lock = FileLock(lambda: _open(path))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, descriptor):
+            fcntl.flock(lock.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still(path, lock.descriptor):
                 break
         except BlockingIOError:
-            os.close(descriptor)
+            lock.release()
             return None
         except BaseException:
-            os.close(descriptor)
+            lock.release()
             raise
-        os.close(descriptor)  # the file was removed between open and lock: a lock on it would exclude nobody
-    _sign(descriptor)
-    return FileLock(descriptor)
+        lock.release()  # the file was removed between open and lock: a lock on it would exclude nobody
+    _sign(lock.descriptor)
+    return lock
 
 
 def _open(path: Path) -> int:
@@ -138,14 +127,14 @@ def shared(path: Path, log: Callable[[str], None]) -> AbstractContextManager[Non
 
 @contextmanager
 def _held(path: Path, kind: int, log: Callable[[str], None]) -> Iterator[None]:
-    lock = FileLock(descriptor := _open(path) if kind == fcntl.LOCK_EX else _open_to_share(path))
+    lock = FileLock(lambda: _open(path) if kind == fcntl.LOCK_EX else _open_to_share(path))
     try:
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(lock.descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             log(f"Waiting for {path.read_text().strip() or 'another process'}, which holds {path.name}.")
-            flock(descriptor, kind)
-        _sign(descriptor)
+            flock(lock.descriptor, kind)
+        _sign(lock.descriptor)
         yield
     finally:
         lock.release()

@@ -25,6 +25,7 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
+from analytics_pipeline.arrow_frames import data_frame
 from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, ResultTooLarge, TooManyRows
 from analytics_pipeline.store.query_check import checked_select
 from analytics_pipeline.store.schema import file_literal, identifier, literal
@@ -192,7 +193,7 @@ def _data_frame(table: pa.Table) -> pl.DataFrame:
         if unfit := _unfit_type(field.type):
             raise QueryFailed(f"Column {field.name} holds {unfit}, which a data frame cannot: cast it to VARCHAR.")
     try:
-        return pl.DataFrame(table)
+        return data_frame(table)
     except (pl.exceptions.PolarsError, pa.ArrowException, TypeError, ValueError) as error:
         raise QueryFailed(f"The rows do not fit a data frame: {error}") from error
 

@@ -25,6 +25,7 @@ from analytics_pipeline.errors import (
     StoreNotFound,
     StoreUnwritable,
 )
+from analytics_pipeline.forks import leave_to_parent, renew_in_child
 from analytics_pipeline.store import commit as commits
 from analytics_pipeline.store.backup import Restored, back_up, restore
 from analytics_pipeline.store.catalog import attach_catalog
@@ -66,10 +67,17 @@ class Store:
         self.layout = layout
         self._grace = grace
         self._memory_limit = memory_limit
-        self._guard = threading.Lock()
         self._manifest = Manifest()
         self._session: SqlSession | None = None
         self._users: dict[SqlSession, int] = {}
+        self._guard = threading.Lock()
+        renew_in_child(self, Store._renew)
+
+    def _renew(self) -> None:
+        """In a forked child: nobody there releases the parent's lock, and DuckDB needs the parent's threads."""
+        self._guard = threading.Lock()
+        leave_to_parent((self._session, *self._users))
+        self._session, self._users = None, {}
 
     @property
     def root(self) -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 from analytics_pipeline.errors import LakehouseUnusable
 from analytics_pipeline.experiments import MetricsBuffer, log_metrics, metric_trend
+from analytics_pipeline.experiments import buffer as buffers
 from analytics_pipeline_tests.experiments.processes import ROWS_OF_A_BUFFER, buffer_for_ever
 from analytics_pipeline_tests.experiments.scenario import rows
 from analytics_pipeline_tests.store.processes import start
@@ -99,3 +103,69 @@ def test_a_loop_that_fails_keeps_its_metrics_and_its_error(root: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         train()
     assert metric_trend("r", root=root).height == 1
+
+
+WITHOUT_WITH = """
+import sys
+from analytics_pipeline.experiments import MetricsBuffer
+log = MetricsBuffer("the run", root=sys.argv[1])
+for step in range(50): log(step, {"val_f1": step / 50})
+"""
+IN_A_NOTEBOOK = f"""
+import code, sys
+cells = code.InteractiveConsole()
+cells.runsource({WITHOUT_WITH!r}, symbol="exec")
+sys.exit()
+"""
+IN_A_WORKER = f"""
+import multiprocessing
+def work(): exec({WITHOUT_WITH!r}, globals())
+worker = multiprocessing.get_context("fork").Process(target=work)
+worker.start()
+worker.join()
+"""
+
+
+@pytest.mark.parametrize("program", [WITHOUT_WITH, IN_A_NOTEBOOK, IN_A_WORKER], ids=["script", "notebook", "worker"])
+def test_a_buffer_without_with_is_written_as_its_process_ends_and_warned_of(root: Path, program: str) -> None:
+    command = [sys.executable, "-W", "default::ResourceWarning", "-c", program, str(root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
+
+    assert metric_trend("the run", root=root).height == 50
+    assert "ResourceWarning: A MetricsBuffer of the run 'the run' still held 50 metrics" in done.stderr
+
+
+def test_a_buffer_that_is_collected_is_written_and_warned_of(root: Path) -> None:
+    log = MetricsBuffer("the run", root=root)
+    log(1, {"a": 1})
+    with pytest.warns(ResourceWarning, match="'the run' still held 1 metrics"):
+        del log
+    for thread in threading.enumerate():
+        if thread.name == "forgotten-metrics":
+            thread.join()
+
+    assert metric_trend("the run", root=root).height == 1
+
+
+def test_a_buffer_that_was_flushed_is_not_warned_of(root: Path, recwarn: pytest.WarningsRecorder) -> None:
+    log = MetricsBuffer("r", root=root)
+    log(1, {"a": 1})
+    log.flush()
+    del log
+
+    assert not recwarn.list
+
+
+def test_metrics_that_nobody_wrote_and_that_cannot_be_written_are_named(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root.parent.mkdir(parents=True)
+    root.write_text("in the way")
+    log = MetricsBuffer("the run", root=root)
+    log(1, {"a": 1})
+    with pytest.warns(ResourceWarning):
+        buffers._write_all()
+    root.unlink()
+    log.flush()
+
+    assert "1 metrics of the run are lost" in caplog.text

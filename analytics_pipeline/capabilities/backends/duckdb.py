@@ -33,6 +33,7 @@ from analytics_pipeline.errors import (
     StoreUnwritable,
     TableNotFound,
 )
+from analytics_pipeline.forks import without_fork
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
 from analytics_pipeline.store.locks import exclusive, shared
 from analytics_pipeline.store.schema import Column, Columns, arrow_schema, columns_of, identifier, literal
@@ -191,6 +192,7 @@ class DuckDBBackend(StorageBackend):
             return {}
         with (
             self._reading(),
+            without_fork(),  # DuckDB would give a child the parent's instance of the file
             _failures_named(self.path, DatabaseUnreadable),
             duckdb.connect(self.path, read_only=True) as connection,
         ):
@@ -211,7 +213,7 @@ class DuckDBBackend(StorageBackend):
     def _writing(self) -> Iterator[duckdb.DuckDBPyConnection]:
         with _failures_named(self.path, AppendFailed):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with exclusive(self._lock, logger.debug), duckdb.connect(self.path) as connection:
+            with exclusive(self._lock, logger.debug), without_fork(), duckdb.connect(self.path) as connection:
                 connection.execute("SET TimeZone = 'UTC'")
                 connection.execute("BEGIN")
                 connection.execute(_PREPARE)

@@ -19,6 +19,7 @@ Objects never change. So each is fetched once, into a folder that is read like a
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 import threading
@@ -38,6 +39,7 @@ from analytics_pipeline.capabilities.identity import CapabilityIdentity
 from analytics_pipeline.capabilities.records import MATERIALIZATIONS, RUNS
 from analytics_pipeline.capabilities.secrets import without_secrets
 from analytics_pipeline.errors import AnalyticsError, ObjectStoreFailed, StoreConfigInvalid
+from analytics_pipeline.forks import renew_in_child
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
 from analytics_pipeline.store.append.tables import COMPACT_AFTER, AppendTables
 from analytics_pipeline.store.schema import TABLE_NAME, columns_of
@@ -61,7 +63,8 @@ MakeTables = Callable[[Path], AppendTables]
 class ObjectFiles:
     """The objects below a prefix, `{uri}/{table}/{name}.parquet`.
 
-    Safe to share between threads, not with a forked child.
+    Safe to share between threads. A forked child has a connection of its own, and a mirror of its own unless that is
+    kept.
 
     Args:
         uri: `s3://`, `gs://`, `az://`, or any other that fsspec knows; see `checked_root`.
@@ -79,10 +82,15 @@ class ObjectFiles:
     ) -> None:
         self._uri = uri.rstrip("/")
         self._options = storage_options
-        self._fs, self._root = self._file_system()
-        self._mirror = tables(self._mirror_folder(cache))
+        self._tables, self._cache = tables, cache
         self._identity = CapabilityIdentity()
+        self._open()
+        renew_in_child(self, ObjectFiles._open)
+
+    def _open(self) -> None:
         self._guard = threading.Lock()
+        self._fs, self._root = self._file_system()
+        self._mirror = self._tables(self._mirror_folder())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._uri!r})"
@@ -97,11 +105,11 @@ class ObjectFiles:
             raise StoreConfigInvalid(f"{reason} (pip install analytics_pipeline[objects], gcsfs, or adlfs)") from None
         return file_system, root.rstrip("/")
 
-    def _mirror_folder(self, cache: Path | None) -> Path:
-        if cache is not None:
-            return cache / hashlib.sha256(self._uri.encode()).hexdigest()[:16]
+    def _mirror_folder(self) -> Path:
+        if self._cache is not None:
+            return self._cache / hashlib.sha256(self._uri.encode()).hexdigest()[:16]
         folder = Path(tempfile.mkdtemp(prefix="capabilities-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        weakref.finalize(self, _remove_of, os.getpid(), folder)
         return folder
 
     @property
@@ -214,6 +222,11 @@ class ObjectFiles:
 
     def _told(self, error: Exception) -> str:
         return without_secrets(f"{type(error).__name__}: {error}", self._options)
+
+
+def _remove_of(process: int, folder: Path) -> None:
+    if os.getpid() == process:  # a fork ends its finalizers, too
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _parts(table: str, rows: pa.Table) -> Iterator[pa.Table]:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from analytics_pipeline.errors import AppendFailed, StoreUnwritable
+from analytics_pipeline.forks import renew_in_child, without_fork
 from analytics_pipeline.store.append import recovery
 from analytics_pipeline.store.append.index import Index
 from analytics_pipeline.store.append.index_file import IndexFile, index_in_memory, is_damaged, read_index
@@ -54,8 +55,13 @@ class IndexAccess:
         self._unreadable = unreadable
         self._types = types
         self._file = IndexFile(layout.index)
-        self._memory: sqlite3.Connection | None = None
+        self._memory: sqlite3.Connection | None
+        self._renew()
+        renew_in_child(self, IndexAccess._renew)
+
+    def _renew(self) -> None:
         self._guard = threading.Lock()
+        self._memory = None
 
     def write(self, action: Callable[[Index], T]) -> T:
         """Do something with the index, in line with the folders, while nobody else writes.
@@ -134,7 +140,7 @@ class IndexAccess:
             return action(index)
 
     def _read_by_memory(self, ask: Callable[[Index], T]) -> T:
-        with self._guard:
+        with self._guard, without_fork():
             if self._memory is None:
                 logger.info("%s cannot be written: this process looks through its files.", self._layout.root)
                 self._memory = index_in_memory()

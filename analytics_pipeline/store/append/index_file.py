@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from analytics_pipeline.forks import close_before_fork, leave_to_parent, without_fork
 from analytics_pipeline.store.append.index import Index
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ class IndexFile:
         self._close: weakref.finalize[..., IndexFile] | None = None
         self._connection: sqlite3.Connection | None = None
         self._of: tuple[int, tuple[int, int] | None] | None = None
+        close_before_fork(self, IndexFile.close)
 
     @contextmanager
     def opened(self) -> Iterator[Index]:
@@ -83,11 +85,12 @@ class IndexFile:
             IndexUnfit: it is of another format, or a copy.
             sqlite3.DatabaseError: it is damaged, or cannot be written.
         """
-        try:
-            yield Index(self._kept())
-        except sqlite3.Error:
-            self.close()
-            raise
+        with without_fork():
+            try:
+                yield Index(self._kept())
+            except sqlite3.Error:
+                self.close()
+                raise
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -110,15 +113,11 @@ class IndexFile:
         return self._connection
 
 
-_of_parents: list[sqlite3.Connection] = []
-"""Connections that a fork brought here: SQLite forbids to use them, and closing them would end those of the parent."""
-
-
 def _close_in(process: int, connection: sqlite3.Connection) -> None:
     if process == os.getpid():
         connection.close()
     else:
-        _of_parents.append(connection)
+        leave_to_parent(connection)  # a fork could not wait for the end of its use
 
 
 def _inodes(path: Path) -> tuple[int, int] | None:
@@ -172,7 +171,7 @@ def copy_index(source: Path, target: Path) -> None:
     Raises:
         sqlite3.DatabaseError: it is damaged, or the copy cannot be written.
     """
-    with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as there:
+    with without_fork(), closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as there:
         here.backup(there)
         there.execute("UPDATE about SET inode = ?", [target.stat().st_ino])
         there.commit()
@@ -207,7 +206,10 @@ def read_index(path: Path, ask: Callable[[Index], T]) -> T:
 
 def _asked(path: Path, options: str, ask: Callable[[Index], T]) -> T:
     uri = f"{path.as_uri()}?{options}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)) as connection:
+    with (
+        without_fork(),
+        closing(sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)) as connection,
+    ):
         connection.execute("BEGIN")
         _check(connection, path)
         return ask(Index(connection))

@@ -10,7 +10,6 @@ process that is killed before the transaction has written nothing; what one leav
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 import uuid
@@ -24,6 +23,7 @@ import polars as pl
 import pyarrow as pa
 
 from analytics_pipeline.errors import AnalyticsError, QueryFailed
+from analytics_pipeline.forks import leave_to_parent, renew_in_child
 from analytics_pipeline.store.append import recovery
 from analytics_pipeline.store.append.access import IndexAccess
 from analytics_pipeline.store.append.compaction import GRACE, compact_table, remove_retired
@@ -91,8 +91,16 @@ class AppendTables:
         self._types = types
         self._renew = renew
         self._access = IndexAccess(self.layout, identity, unreadable, types)
+        self._session: tuple[Mapping[str, TableFiles], SealedSql] | None = None
         self._guard = threading.Lock()
-        self._session: tuple[int, Mapping[str, TableFiles], SealedSql] | None = None
+        renew_in_child(self, AppendTables._begin_again)
+
+    def _begin_again(self) -> None:
+        """In a forked child: nobody there releases the parent's lock, and DuckDB needs the parent's threads."""
+        self._guard = threading.Lock()
+        if self._session is not None:
+            leave_to_parent(self._session)
+            self._session = None
 
     def append(self, batches: Mapping[str, pa.Table]) -> Mapping[str, Appended]:
         """Store the rows that are not there yet, all of them or none.
@@ -260,11 +268,9 @@ class AppendTables:
 
     def _session_of(self, files: Mapping[str, TableFiles]) -> SealedSql:
         with self._guard:
-            if self._session is None or self._session[:2] != (os.getpid(), files):
-                if self._session is not None and self._session[0] != os.getpid():
-                    _of_parents.append(self._session[2])
-                self._session = (os.getpid(), files, self._sealed(files))  # others' queries keep the older one
-            return self._session[2]
+            if self._session is None or self._session[0] != files:
+                self._session = (files, self._sealed(files))  # others' queries keep the older one
+            return self._session[1]
 
     def _sealed(self, files: Mapping[str, TableFiles]) -> SealedSql:
         def prepare(connection: duckdb.DuckDBPyConnection, _folder: Path) -> None:
@@ -295,10 +301,6 @@ class AppendTables:
         """Make the index anew from the files: after it was lost or is not believed."""
         self._access.discard()
         self.publish()
-
-
-_of_parents: list[SealedSql] = []
-"""Sessions that a fork brought here: DuckDB cannot be used in a child, nor closed."""
 
 
 def _nothing(_: Index) -> None:
