@@ -10,30 +10,31 @@ from collections.abc import Mapping
 
 import psycopg
 
-_SEEN_BY_VALUES = (
-    "TimeZone",
-    "DateStyle",
-    "IntervalStyle",
-    "extra_float_digits",
-    "bytea_output",
-    "xmlbinary",
-    "xmloption",
-    "lc_monetary",
-    "lc_numeric",
-    "lc_time",
-    "search_path",
-    "default_text_search_config",
-    "timezone_abbreviations",
-    "standard_conforming_strings",
-    "transform_null_equals",
-    "array_nulls",
-    "quote_all_identifiers",
+SETTINGS_OF_VALUES = frozenset(
+    {
+        "TimeZone",
+        "DateStyle",
+        "IntervalStyle",
+        "extra_float_digits",
+        "bytea_output",
+        "xmlbinary",
+        "xmloption",
+        "lc_monetary",
+        "lc_numeric",
+        "lc_time",
+        "search_path",
+        "default_text_search_config",
+        "timezone_abbreviations",
+        "standard_conforming_strings",
+        "transform_null_equals",
+        "array_nulls",
+        "quote_all_identifiers",
+    }
 )
 """Settings by which an expression of a query, or a function or view that it uses, may give another value."""
 
-SETTINGS_SQL = (
-    f"pg_catalog.concat_ws('|', {', '.join(f'pg_catalog.current_setting({name!r})' for name in _SEEN_BY_VALUES)})"
-)
+_SHOWN = ", ".join(f"pg_catalog.current_setting('{name}')" for name in sorted(SETTINGS_OF_VALUES))
+SETTINGS_SQL = f"pg_catalog.concat_ws('|', {_SHOWN})"
 """SQL for all of them in one text, for the question whether anything changed."""
 
 _USUAL: Mapping[str, frozenset[str]] = {
