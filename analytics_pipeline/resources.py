@@ -55,27 +55,33 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         return ParquetBackend(self.home().capabilities)
 
-    def sync_job(self, spec: SplitSyncSpec, log: Callable[[str], None], *, run_id: str | None = None) -> SyncJob:
+    def sync_job(
+        self, spec: SplitSyncSpec, log: Callable[[str], None], *, run_id: str | None = None, allow: str = ""
+    ) -> SyncJob:
         """What syncs a dataset into the store.
 
         Args:
             spec: of the dataset.
             log: gets a line for progress.
             run_id: of the Dagster run that syncs; part of the dataset's status.
+            allow: what the run's tag allows it, see `sync.guard`.
 
         Raises:
+            AllowanceUnknown: `allow` has a word in it that allows nothing.
             SourceUrlMissing: the dataset's variable is not set, and no sample answers for it.
             SampleError: the sample answers for it and cannot be started.
         """
         from analytics_pipeline.sample import sources  # noqa: PLC0415 - see the module's charter
         from analytics_pipeline.sync.engine import SyncJob  # noqa: PLC0415
+        from analytics_pipeline.sync.guard import allowances_of  # noqa: PLC0415
 
+        allowed = allowances_of(allow)
         home = self.home()
         log(f"Home: {home}")
         url = sources.resolve(spec.url, home)
         if url is None:
             raise SourceUrlMissing(spec.name, spec.url)
-        return SyncJob(spec, url, self.store(), log, run_id=run_id)
+        return SyncJob(spec, url, self.store(), log, run_id=run_id, allowed=allowed)
 
     def gate_job(self, spec: SplitSyncSpec) -> SyncJob | None:
         """What asks whether a dataset changed; None where nothing is published, or its source is not there to be asked.

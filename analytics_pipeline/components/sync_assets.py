@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from analytics_pipeline.components.sync_events import (
+    ALLOW_TAG,
     MetadataValues,
     failing_plainly,
     half_metadata,
@@ -54,7 +55,8 @@ def _halves(spec: SplitSyncSpec) -> dg.AssetsDefinition:
     )
     def sync_halves(context: dg.AssetExecutionContext, analytics: AnalyticsResource) -> Iterator[dg.MaterializeResult]:  # type: ignore[type-arg]
         with failing_plainly():
-            job = analytics.sync_job(spec, context.log.info, run_id=context.run.run_id)
+            allow = context.run.tags.get(ALLOW_TAG, "")
+            job = analytics.sync_job(spec, context.log.info, run_id=context.run.run_id, allow=allow)
             outcome = job.replace(_selection(spec, context))
         for half in outcome.halves.values():
             _add_partition_rows(context, half)

@@ -25,6 +25,7 @@ _DESCRIPTIONS = {
     Check.SCHEMA_UNCHANGED: "The columns are those of the version before.",
     Check.NO_ORPHAN_RESULTS: "Every result has its record.",
     Check.FILES_INTACT: "Every data file holds the bytes that were written; each audit reads all of them.",
+    Check.NO_ROW_SECURITY: "No policy of row-level security hides rows of the source from the role that reads it.",
     Check.VERIFIED_IN_TIME: "The store was compared with its source within twice the refresh interval.",
 }
 
@@ -63,7 +64,7 @@ def _results(job: "SyncJob", selected: Collection[dg.AssetCheckKey]) -> Sequence
 
 
 def _checks(spec: SplitSyncSpec) -> dict[str, Sequence[Check]]:
-    of_view = {spec.view: [Check.NO_ORPHAN_RESULTS, Check.VERIFIED_IN_TIME]}
+    of_view = {spec.view: [Check.NO_ORPHAN_RESULTS, Check.NO_ROW_SECURITY, Check.VERIFIED_IN_TIME]}
     of_cases = {spec.cases_table: [Check.FILES_INTACT]} if spec.cases else {}
     return {spec.table(half): _checks_of_half(spec, half) for half in Half} | of_view | of_cases
 

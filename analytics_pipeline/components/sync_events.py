@@ -36,6 +36,10 @@ def metadata_key(spec: SplitSyncSpec) -> str:
     return f"{spec.name}_metadata"
 
 
+ALLOW_TAG = "analytics_pipeline/allow"
+"""A run's tag: what a person lets its syncs do that would stop them otherwise; `removal`, `other_source` or both."""
+
+
 @contextmanager
 def failing_plainly() -> Iterator[None]:
     """Turn our own refusals into a run failure of one sentence; where in our code it arose helps nobody.

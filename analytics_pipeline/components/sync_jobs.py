@@ -16,6 +16,7 @@ import dagster as dg
 
 from analytics_pipeline.components.derived_assets import derived_events
 from analytics_pipeline.components.sync_events import (
+    ALLOW_TAG,
     MetadataValues,
     evaluation,
     failing_plainly,
@@ -102,7 +103,9 @@ def _sync_op(spec: SplitSyncSpec, verb: Verb) -> dg.OpDefinition:
     )
     def sync(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> Iterator[SyncEvent]:
         with failing_plainly():
-            outcome = _WORK[verb].sync(analytics.sync_job(spec, context.log.info, run_id=context.run.run_id))
+            allow = context.run.tags.get(ALLOW_TAG, "")
+            job = analytics.sync_job(spec, context.log.info, run_id=context.run.run_id, allow=allow)
+            outcome = _WORK[verb].sync(job)
         if not outcome.halves:
             context.log.info("%s: nothing changed in the source, so no row was read.", spec.name)
         for result in outcome.checks:

@@ -146,6 +146,7 @@ from analytics_pipeline.errors.store import (
     ViewsRefused,
 )
 from analytics_pipeline.errors.sync import (
+    AllowanceUnknown,
     ColumnMissing,
     ColumnNamesClash,
     DatasetFileInvalid,
@@ -156,7 +157,9 @@ from analytics_pipeline.errors.sync import (
     KeysDoNotJoin,
     PartitionColumnUnfit,
     PartitionsDisagree,
+    RemovalRefused,
     RowLimitTooSmall,
+    SourceChanged,
     SourceUrlMissing,
     SyncError,
     TooManyPartitions,
@@ -168,6 +171,7 @@ from analytics_pipeline.errors.sync import (
 )
 
 __all__ = [
+    "AllowanceUnknown",
     "AnalyticsError",
     "ApiError",
     "AppendFailed",
@@ -259,6 +263,7 @@ __all__ = [
     "RecordTableRefused",
     "RecordValueRefused",
     "RecordsDisagree",
+    "RemovalRefused",
     "RequestTimedOut",
     "ResultTooLarge",
     "RowLimitTooSmall",
@@ -273,6 +278,7 @@ __all__ = [
     "SettingsError",
     "SourceAuthenticationFailed",
     "SourceBusy",
+    "SourceChanged",
     "SourceConnectionLost",
     "SourceConnectionRefused",
     "SourceDatabaseMissing",

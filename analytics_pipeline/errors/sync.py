@@ -91,6 +91,40 @@ class DuplicateKeys(SyncError):
         )
 
 
+class RemovalRefused(SyncError):
+    """A sync would remove all rows of a table, or a greater share of them than is allowed."""
+
+    def __init__(self, dataset: str, losses: Sequence[str], restricted: Sequence[str]) -> None:
+        cause = f"Row-level security applies to this role in {', '.join(restricted)}. " if restricted else ""
+        super().__init__(
+            f"{dataset}: this sync would remove {' and '.join(losses)}, so it stopped before the commit; the store is "
+            f"unchanged. {cause}See whether the source was truncated, whether the connection string names the right "
+            f"database, and whether this role may see all rows. If the rows are to go, allow it once: start the run "
+            f"with the tag analytics_pipeline/allow=removal, or set max_removed in the dataset's defs.yaml."
+        )
+
+
+class SourceChanged(SyncError):
+    """Another server, database or role answers than at the last sync."""
+
+    def __init__(self, dataset: str, former: str, found: str) -> None:
+        super().__init__(
+            f"{dataset}: the last sync read {former}; now {found} answers. The store is unchanged. Correct the "
+            f"connection string, or, if the source has moved or was upgraded, adopt it once: start the run with the "
+            f"tag analytics_pipeline/allow=other_source."
+        )
+
+
+class AllowanceUnknown(SyncError):
+    """The tag that allows a sync something has a word in it that means nothing."""
+
+    def __init__(self, word: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"The tag analytics_pipeline/allow says {word!r}, which allows nothing: write {' or '.join(known)}, or "
+            f"both with a comma."
+        )
+
+
 class RowLimitTooSmall(SyncError):
     """Not even the newest partition with rows is within `max_sync_rows`."""
 

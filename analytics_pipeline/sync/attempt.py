@@ -29,6 +29,7 @@ from analytics_pipeline.sync.connections import (
     together,
 )
 from analytics_pipeline.sync.derived import refuse_unfit
+from analytics_pipeline.sync.guard import Found, Guard
 from analytics_pipeline.sync.judge import Judge
 from analytics_pipeline.sync.limit import RowLimit
 from analytics_pipeline.sync.plan import HalfPlan, plan_halves
@@ -102,6 +103,7 @@ class Done:
         snapshot_at: the source's state is that of this moment.
         until: the last window holds this moment.
         gate: what the source's gate said in the snapshot; None where it proves nothing.
+        source: who answered.
     """
 
     sync_id: str
@@ -111,6 +113,7 @@ class Done:
     snapshot_at: datetime
     until: datetime
     gate: str | None
+    source: Found
 
     @property
     def reads(self) -> Sequence[HalfRead]:
@@ -129,6 +132,7 @@ class Attempt:
     tier: Tier | None
     stall_timeout: float
     rows_per_step: int
+    guard: Guard
 
     @property
     def patience(self) -> float:
@@ -153,18 +157,22 @@ class Attempt:
             with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
                 plans = self._plans(snapshot, until)
+                source = asked_at_once(snapshot, self.stall_timeout, self.guard.look)
+                self.guard.refuse_other_source(source)
                 refuse_unfit(self.spec, plans)
                 stage = until_committed.enter_context(self._stage(sync_id, wish, plans))
                 judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
                 halves = self._read(wish, plans, judge, stage, sync_id)
             reads = [half.read for half in halves.values() if half.read is not None]
+            chosen = [(half.read, half.changes) for half in halves.values() if half.read is not None]
+            self.guard.refuse_removal(before, chosen, wish.whole, source)
             manifest = Publishing(self.spec, self.store, self.log).commit(stage, plans, reads, wish.whole)
             if isinstance(stage, ResumableStage):
                 stage.discard()
-        return Done(sync_id, before, manifest, halves, began, until, judge.gate())
+        return Done(sync_id, before, manifest, halves, began, until, judge.gate(), source)
 
-    def compare(self, wish: Wish, now: datetime) -> Mapping[Half, Changes]:
-        """What a wish would choose, without reading or changing anything.
+    def compare(self, wish: Wish, now: datetime) -> tuple[Mapping[Half, Changes], Found]:
+        """What a wish would choose, and who answered, without reading or changing anything.
 
         Args:
             wish: what to compare.
@@ -176,13 +184,14 @@ class Attempt:
         label = f"analytics_pipeline {uuid.uuid4().hex[:16]}"
         with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
             plans = self._plans(snapshot, self.until(now))
+            source = asked_at_once(snapshot, self.stall_timeout, self.guard.look)
             judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
             choose = self._choosing(wish, plans)
 
             def ask(half: Comparison, _failed: Event) -> tuple[Half, Changes]:
                 return half.plan.half, choose(half)[1]
 
-            return dict(self._at_once(wish, plans, judge, ask))
+            return dict(self._at_once(wish, plans, judge, ask)), source
 
     def _snapshot(self, label: str, wish: Wish) -> AbstractContextManager[Snapshot]:
         """A snapshot with the connections that a wish needs, under a common name."""

@@ -30,6 +30,7 @@ class Check(StrEnum):
     UNIQUE_KEYS = "unique_keys"
     SCHEMA_UNCHANGED = "schema_unchanged"
     NO_ORPHAN_RESULTS = "no_orphan_results"
+    NO_ROW_SECURITY = "no_row_security"
     VERIFIED_IN_TIME = "verified_in_time"
     FILES_INTACT = "files_intact"
 
@@ -195,6 +196,22 @@ def no_orphan_results(
         else f"Each of {results:,} results has its dataset row."
     )
     return CheckResult(Check.NO_ORPHAN_RESULTS, view, orphans == 0, "warn", text, {"orphans": orphans})
+
+
+def no_row_security(view: str, tables: Sequence[str]) -> CheckResult:
+    """Whether the role sees all rows: policies of row-level security hide some without a sign.
+
+    Args:
+        view: of the dataset.
+        tables: of the source, to which such policies apply.
+    """
+    text = (
+        f"Row-level security applies to this role in {_named(tables)}: rows that its policies hide are not mirrored. "
+        f"Give the role BYPASSRLS or a policy that shows all rows, if all are wanted."
+        if tables
+        else "Row-level security applies to this role in no table that is read."
+    )
+    return CheckResult(Check.NO_ROW_SECURITY, view, not tables, "warn", text, {"tables": len(tables)})
 
 
 def verified_in_time(view: str, last_verified: datetime | None, interval_minutes: int, now: datetime) -> CheckResult:

@@ -24,6 +24,7 @@ from analytics_pipeline.sync.checks import CheckResult
 from analytics_pipeline.sync.derived import published_tables
 from analytics_pipeline.sync.disk import writing
 from analytics_pipeline.sync.gate import gate_of, source_gate_of
+from analytics_pipeline.sync.guard import Allowance, Guard
 from analytics_pipeline.sync.outcome import SyncOutcome, checks_of, outcome_of, status_after
 from analytics_pipeline.sync.plan import checked_keys
 from analytics_pipeline.sync.postgres.readers import Tier
@@ -63,6 +64,7 @@ class SyncJob:
         pauses: seconds to wait, more or less, before each further attempt after a failure that may pass.
         run_id: of the Dagster run, for the status.
         rows_per_step: a whole half of more rows is read in steps, each of which outlives a failure.
+        allowed: what a person lets this sync do that would stop it otherwise.
     """
 
     spec: SplitSyncSpec
@@ -74,6 +76,7 @@ class SyncJob:
     pauses: Sequence[float] = (1.0, 4.0, 15.0)
     run_id: str | None = None
     rows_per_step: int = ROWS_PER_STEP
+    allowed: frozenset[Allowance] = frozenset()
 
     def refresh(self, *, now: datetime | None = None) -> SyncOutcome:
         """Replace the partitions whose content in the source differs from the published one; commit nothing if none.
@@ -176,11 +179,15 @@ class SyncJob:
         """
         manifest, moment = self.store.manifest(), now or datetime.now(UTC)
         found: dict[Half, Changes] = {}
+        restricted: Sequence[str] | None = None
         if any(self.spec.table(half) in manifest.tables for half in Half):
-            found = dict(self._attempt().compare(Wish(frozenset(Half), changed, streams=Streams.WHEN_NEEDED), moment))
+            compared, source = self._attempt().compare(
+                Wish(frozenset(Half), changed, streams=Streams.WHEN_NEEDED), moment
+            )
+            found, restricted = dict(compared), source.restricted
         verified = read_status(self.store, self.spec).last_verified
         in_time = checks.verified_in_time(self.spec.view, verified, self.spec.refresh_interval_minutes, moment)
-        return [*checks_of(self.spec, manifest, found, manifest), in_time]
+        return [*checks_of(self.spec, manifest, found, manifest, restricted=restricted), in_time]
 
     def check_files(self) -> Sequence[CheckResult]:
         """Whether the published files hold what was written; what is damaged is set aside for the next refresh to heal.
@@ -196,7 +203,10 @@ class SyncJob:
         return [checks.files_intact(table, each) for table, each in found.items()]
 
     def _attempt(self) -> Attempt:
-        return Attempt(self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step)
+        guard = Guard(self.spec, self.log, self.allowed, read_status(self.store, self.spec).source)
+        return Attempt(
+            self.spec, self.url, self.store, self.log, self.tier, self.stall_timeout, self.rows_per_step, guard
+        )
 
     def _run(self, wish: Wish, now: datetime | None) -> SyncOutcome:
         with terminable(), writing(self.store.root), self.store.exclusive(self.spec.name, self.log):

@@ -61,6 +61,7 @@ def outcome_of(spec: SplitSyncSpec, done: Done) -> SyncOutcome:
             {half: each.changes for half, each in done.halves.items()},
             done.before,
             read=frozenset(read.plan.half for read in done.reads),
+            restricted=done.source.restricted,
         ),
     )
 
@@ -72,6 +73,7 @@ def checks_of(
     before: Manifest,
     *,
     read: frozenset[Half] = frozenset(),
+    restricted: Sequence[str] | None = None,
 ) -> Sequence[CheckResult]:
     """The checks of a dataset that the store can answer.
 
@@ -81,6 +83,7 @@ def checks_of(
         found: what was compared with the source.
         before: the version before, for changes of columns.
         read: halves of which the stale partitions were replaced; of the others they still differ.
+        restricted: tables of which row-level security may hide rows; None where the source was not asked.
     """
     results: list[CheckResult] = []
     for half in Half:
@@ -96,6 +99,8 @@ def checks_of(
             results.append(checks.unique_keys(table, spec.primary_key[half], checked))
         earlier = before.tables.get(table.name)
         results.append(checks.schema_unchanged(table.name, earlier.columns if earlier else None, table.columns))
+    if restricted is not None:
+        results.append(checks.no_row_security(spec.view, restricted))
     figures = stored_figures(manifest, spec)
     if figures is not None:
         orphans, total = figures["results_without_record"], manifest.tables[spec.table(Half.RESULTS)].rows
@@ -128,6 +133,7 @@ def status_after(
         last_verified=done.snapshot_at if whole else before.last_verified,
         gate=gate_of(done.gate, url, spec, done.manifest, done.until) if whole and done.gate else None,
         content=digest_of(done.manifest, spec),
+        source=done.source.origin.text(),
     )
     if not done.reads:
         return status

@@ -122,6 +122,8 @@ class SplitSyncSpec(BaseModel):
         sync_workers: how many ranges.
         sync_chunk_size: rows a fetch of the slowest read tier.
         max_sync_rows: of each half; beyond it the oldest partitions are left out, and the results of their records.
+        max_removed: share of a table's rows that one sync may remove, 0 to 1; None for half of them, in tables of more
+            than 1,000 rows, and not all in smaller ones.
         join: whether results without their dataset row stay in the view.
         query_timeout: seconds that one query may take in Postgres.
         refresh_interval_minutes: of the schedule; 0 for none.
@@ -156,6 +158,7 @@ class SplitSyncSpec(BaseModel):
     sync_workers: Number = Field(default=2, ge=1, le=16)
     sync_chunk_size: Number = Field(default=10_000, ge=100, le=1_000_000)
     max_sync_rows: Number | None = Field(default=None, ge=1)
+    max_removed: Annotated[float | None, BeforeValidator(_as_number)] = Field(default=None, ge=0, le=1)
     join: Literal["inner", "left"] = "inner"
     query_timeout: Number = Field(default=3600, ge=1, le=604_800)
     refresh_interval_minutes: Number = Field(default=0, ge=0, le=525_600)

@@ -72,6 +72,7 @@ class DatasetStatus:
         rows: published rows of each table, and of the view.
         watermarks: of each table, the greatest value of its incremental column; None where there is no row.
         gate: what the source's gate said at `last_verified`; see `gate`.
+        source: who answered the last sync that succeeded; see `postgres.origin`.
         content: a digest of what was published then; another one tells that somebody else published since.
     """
 
@@ -90,6 +91,7 @@ class DatasetStatus:
     watermarks: Mapping[str, str | None] = field(default_factory=dict)
     gate: str | None = field(default=None, repr=False)
     content: str | None = field(default=None, repr=False)
+    source: str | None = field(default=None, repr=False)
 
 
 _STATUS = TypeAdapter(DatasetStatus)

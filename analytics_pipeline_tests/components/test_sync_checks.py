@@ -18,7 +18,7 @@ KEYED = {"dataset": ["dataset_id"]}
 CHECKS = {
     "orders_dataset": {"equals_source", "rows_in_rest", "schema_unchanged", "unique_keys", "files_intact"},
     "orders_results": {"equals_source", "rows_in_rest", "schema_unchanged", "files_intact"},
-    "orders_data": {"no_orphan_results", "verified_in_time"},
+    "orders_data": {"no_orphan_results", "no_row_security", "verified_in_time"},
 }
 EVERYTHING = [*CHECKS, "orders_metadata"]
 

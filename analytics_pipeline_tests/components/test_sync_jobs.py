@@ -150,3 +150,20 @@ def assert_fails_at_once(job: dg.JobDefinition, instance: dg.DagsterInstance, st
     status = read_status(store, spec())
     assert (status.state, status.run_id) == (State.ERROR, result.run_id)
     assert sentence in (status.message or "")
+
+
+def test_a_tag_of_the_run_allows_a_removal_once(orders_url: str, store: Store, instance: dg.DagsterInstance) -> None:
+    """A person says so for one run; the next one stops again."""
+    code = everything()
+    job = code.resolve_job_def("orders_refresh_job")
+    assert run(code, instance, job.name).success
+    scenario.change_source(orders_url, "TRUNCATE orders, reviews")
+
+    refused = run(code, instance, job.name)
+    reason = read_status(store, spec()).message
+    allowed = job.execute_in_process(instance=instance, tags={"analytics_pipeline/allow": "removal"})
+
+    assert not refused.success
+    assert "4 of 4 rows of orders_dataset" in str(reason)
+    assert allowed.success
+    assert store.manifest().tables["orders_dataset"].rows == 0

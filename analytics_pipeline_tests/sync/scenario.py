@@ -50,6 +50,7 @@ def spec_of(**changes: Any) -> SplitSyncSpec:
         "incremental_column": "created_at",
         "start": "2024-01-01",
         "query_timeout": 60,
+        "max_removed": 1,  # tests empty tables on purpose; those of the guard take this away
     } | changes
     return SplitSyncSpec(**{key: value for key, value in values.items() if value is not None})
 
