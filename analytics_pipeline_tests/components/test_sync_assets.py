@@ -185,7 +185,7 @@ def test_every_grain_works(
 def test_a_dataset_without_partitions_is_replaced_whole(
     orders_url: str, store: Store, instance: dg.DagsterInstance
 ) -> None:
-    code = scenario.definitions(spec(incremental_column=None, start=None))
+    code = scenario.definitions(spec(incremental_column=None, start=None, max_removed=1))
 
     assert materialize(code, instance, EVERYTHING).success
     assert refresh(code, instance).success
