@@ -246,8 +246,8 @@ def _claim(layout: Layout, manifest: Manifest) -> None:
 
 
 def prune(layout: Layout, current: int) -> None:
-    """Forget versions of long ago, and catalogs of versions that were never claimed."""
+    """Forget versions of long ago. A catalog of a version that was never claimed is replaced by that version's own."""
     for folder in (layout.manifests, layout.catalogs):
         for path in folder.iterdir():
-            if path.stem.isdecimal() and (int(path.stem) <= current - KEEP_VERSIONS or int(path.stem) > current):
+            if path.stem.isdecimal() and int(path.stem) <= current - KEEP_VERSIONS:
                 path.unlink(missing_ok=True)

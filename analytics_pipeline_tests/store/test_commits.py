@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -19,7 +20,7 @@ from analytics_pipeline.errors import (
     VersionTaken,
 )
 from analytics_pipeline.store import Change, Store, open_store
-from analytics_pipeline.store.locks import locked
+from analytics_pipeline.store.locks import locked, try_lock
 from analytics_pipeline_tests.store.scenario import (
     change_of,
     facts,
@@ -203,6 +204,25 @@ def test_commit_lock_that_stays_taken_names_its_holder(store: Store) -> None:
         locked(store.layout.commit_lock, timeout=0.01),
     ):
         pass
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_excludes_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep removes a stage with its lock file between another process's open and flock."""
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+    removals = iter([path.unlink])
+
+    def late_flock(descriptor: int, kind: int) -> None:
+        next(removals, lambda: None)()
+        flock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", late_flock)
+    lock = try_lock(path)
+    assert lock is not None
+    assert try_lock(path) is None
+    lock.release()
 
 
 FORKED_HOLDER = """

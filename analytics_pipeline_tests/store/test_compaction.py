@@ -245,6 +245,16 @@ def test_rebuilt_table_forgets_its_shared_files(store: Store) -> None:
     assert len(files_listed(store)) == 1
 
 
+@pytest.mark.parametrize("days", [1, 2, 3])
+def test_a_table_of_open_partitions_alone_is_left_alone(days: int) -> None:
+    """They are replaced at the next refresh, in however many files they are."""
+    made = {}
+    for n in range(days):
+        pieces = tuple(DataFile(f"{n}-{piece}", 10, 1000, (Column("id", "BIGINT"),)) for piece in range(4))
+        made[f"d{n}"] = Partition(f"d{n}", *day(n), pieces, None, "", "", DAY0)
+    assert planned_merges(Table("facts", (), made), CompactionRules(newest=3)) == []
+
+
 class Simulation:
     """Tables on paper: a day's file a day, compacted by the plan alone, with the bytes that this copies."""
 
