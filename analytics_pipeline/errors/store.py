@@ -239,25 +239,25 @@ class NameRefused(StoreError):
         super().__init__(f"{name!r} cannot be a name in the store: {rule}.")
 
 
-class QueryRefused(StoreError):
+class QueryRefused(StoreError, ValueError):
     """A query that the shut-in SQL interface does not run."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"Refused: {reason}. Queries are one SELECT over the store's tables and views.")
 
 
-class QueryFailed(StoreError):
+class QueryFailed(StoreError, ValueError):
     """DuckDB could not run a query: its message names the table, column or syntax at fault."""
 
 
-class QueryTimedOut(StoreError):
+class QueryTimedOut(StoreError, ValueError):
     """A query ran into its time limit and was interrupted."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The query was interrupted after {seconds:g} s. Narrow it, or pass a larger timeout.")
 
 
-class ResultTooLarge(StoreError):
+class ResultTooLarge(StoreError, ValueError):
     """A query's rows do not fit the memory that one answer may take."""
 
     def __init__(self, limit: int) -> None:
@@ -266,7 +266,7 @@ class ResultTooLarge(StoreError):
         )
 
 
-class TooManyRows(StoreError):
+class TooManyRows(StoreError, ValueError):
     """A query has more rows than its caller wants."""
 
     def __init__(self, most: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, overload
+from typing import Literal, Self, overload
 
 from analytics_pipeline.errors import ExperimentExists, ExperimentNotFound, RunNotInExperiment
 from analytics_pipeline.objects import experiment_index
@@ -108,8 +108,10 @@ class Experiment:
         finally:
             self.runs.add(run)
 
-    def persist(self, if_exists: Literal["fail", "replace"] = "fail") -> None:
+    def persist(self, if_exists: Literal["fail", "replace"] = "fail") -> Self:
         """Store all runs: new objects, then the index that names them, then the former objects are deleted.
+
+        Returns the experiment itself.
 
         Whatever stops it, the former version stays whole until the new one is; `sweep` removes what was left over.
 
@@ -131,6 +133,7 @@ class Experiment:
             experiment_index.write(prepared, self.id_experiment, self._base)
             for path in former or ():
                 self._base.remove(path)
+        return self
 
     def reload(self) -> None:
         """Take all runs from what is stored; what was not persisted is gone.

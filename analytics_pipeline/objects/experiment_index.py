@@ -8,7 +8,7 @@ It is a container like any object, at `{id}/index`, and is replaced by one renam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +62,13 @@ def prepare(rows: Sequence[Row], id_experiment: str, base: Base) -> Prepared:
     """
     objects: dict[str, Encoded] = {}
 
-    def field(value: object, encoder: TreeEncoder) -> JsonValue:
-        if not isinstance(value, DataStore):
-            return {"value": encoder.encode(value)}
+    def url_of(store: DataStore) -> str:
         path = f"{id_experiment}/{new_object_name()}"
-        objects[path] = encode(dict(value))
-        return {"url": f"{base.url}{path}"}
+        objects[path] = encode(dict(store))
+        return f"{base.url}{path}"
+
+    def field(value: object, encoder: TreeEncoder) -> JsonValue:
+        return {"url": url_of(value)} if isinstance(value, DataStore) else {"value": encoder.encode(value)}
 
     def fields(at: int, row: Row, encoder: TreeEncoder) -> JsonValue:
         found: dict[str, JsonValue] = {}
@@ -81,7 +82,7 @@ def prepare(rows: Sequence[Row], id_experiment: str, base: Base) -> Prepared:
     def runs(encoder: TreeEncoder) -> JsonValue:
         return [{"id_run": row.id_run, "fields": fields(at, row, encoder)} for at, row in enumerate(rows)]
 
-    return Prepared(objects, encode_by(lambda encoder: {"version": _VERSION, "runs": runs(encoder)}))
+    return Prepared(objects, encode_by(lambda encoder: {"version": _VERSION, "runs": runs(encoder)}, url_of))
 
 
 def write(prepared: Prepared, id_experiment: str, base: Base) -> None:
@@ -115,14 +116,17 @@ def read(id_experiment: str, base: Base) -> Sequence[Row] | None:
         ExperimentCopied: an object that it names is not below the experiment.
     """
     for _ in range(_TRIES):
-        runs = _runs(id_experiment, base)
-        if runs is None:
+        index = _read(id_experiment, base)
+        if index is None:
             return None
         try:
-            return [_row(run, base) for run in runs]
+            for url, store in index.nested:
+                store.update(DataStore.from_url(url, base))
+            return [_row(run, base) for run in index.runs]
         except ObjectNotFound as error:  # it was replaced in the meantime, or it is really gone
             gone = error
-            if _runs(id_experiment, base) == runs:
+            newer = _read(id_experiment, base)
+            if newer is not None and newer.urls == index.urls:
                 break
     raise gone
 
@@ -134,8 +138,8 @@ def read_urls(id_experiment: str, base: Base) -> Sequence[str] | None:
         ObjectDamaged, ObjectRefused: the index cannot be read.
         ExperimentCopied: an object that it names is not below the experiment.
     """
-    runs = _runs(id_experiment, base)
-    return None if runs is None else [object_path(url, base.url) for url in _urls(runs)]
+    index = _read(id_experiment, base)
+    return None if index is None else [object_path(url, base.url) for url in index.urls]
 
 
 def remove(id_experiment: str, base: Base) -> None:
@@ -143,20 +147,46 @@ def remove(id_experiment: str, base: Base) -> None:
     base.remove(f"{id_experiment}/{INDEX}")
 
 
-def _runs(id_experiment: str, base: Base) -> list[Any] | None:
+@dataclass(frozen=True)
+class _Index:
+    """An index as it was read.
+
+    Args:
+        runs: with their fields; a DataStore in a container is there, and empty.
+        nested: these, with their URLs.
+    """
+
+    runs: Sequence[Any]
+    nested: Sequence[tuple[str, DataStore]]
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Of all objects."""
+        fields = (field for run in self.runs for field in run["fields"].values())
+        return [*(field["url"] for field in fields if "url" in field), *(url for url, _ in self.nested)]
+
+
+def _read(id_experiment: str, base: Base) -> _Index | None:
     where = f"The index of experiment {id_experiment}"
     try:
         with base.opened(f"{id_experiment}/{INDEX}") as (source, size):
             contents = read_container(source, size, where)
     except ObjectNotFound:
         return None
-    index = decode(contents, where)
+    nested: list[tuple[str, DataStore]] = []
+
+    def store_at(url: str) -> DataStore:
+        nested.append((url, DataStore()))
+        return nested[-1][1]
+
+    index = decode(contents, where, store_at)
     if not isinstance(index, dict) or index.get("version") != _VERSION or not _are_runs(index.get("runs")):
         raise ObjectRefused(where, "is of another kind")
-    for url in _urls(index["runs"]):
+    found = _Index(index["runs"], nested)
+    for url in found.urls:
         if object_path(url, base.url).rpartition("/")[0] != id_experiment:
             raise ExperimentCopied(id_experiment, url)
-    return list(index["runs"])
+    return found
 
 
 def _are_runs(runs: Any) -> bool:
@@ -167,10 +197,6 @@ def _are_runs(runs: Any) -> bool:
         and all(isinstance(field, dict) and field.keys() in _FIELDS for field in run["fields"].values())
         for run in runs
     )
-
-
-def _urls(runs: Sequence[Any]) -> Iterator[str]:
-    return (field["url"] for run in runs for field in run["fields"].values() if "url" in field)
 
 
 def _row(run: Any, base: Base) -> Row:

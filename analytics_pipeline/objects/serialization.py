@@ -27,14 +27,18 @@ def encode(obj: object) -> Encoded:
     return encode_by(lambda encoder: encoder.encode(obj))
 
 
-def encode_by(make: Callable[[TreeEncoder], JsonValue]) -> Encoded:
+def encode_by(make: Callable[[TreeEncoder], JsonValue], url_of: Callable[[Any], str] | None = None) -> Encoded:
     """What an encoder gives, ready to be written.
+
+    Args:
+        make: uses the encoder.
+        url_of: see `TreeEncoder`.
 
     Raises:
         ObjectUnsupported: also where Python's own limit of depth comes before that of the store.
         ObjectTooLarge: see `encode`.
     """
-    encoder = TreeEncoder()
+    encoder = TreeEncoder(url_of)
     try:
         return Encoded(make(encoder), encoder.segments)
     except RecursionError:
@@ -42,8 +46,13 @@ def encode_by(make: Callable[[TreeEncoder], JsonValue]) -> Encoded:
         raise ObjectUnsupported("$", reason) from None
 
 
-def decode(contents: Contents, where: str) -> Any:
+def decode(contents: Contents, where: str, store_at: Callable[[str], object] | None = None) -> Any:
     """The object that a container held.
+
+    Args:
+        contents: of the container.
+        where: it is, for messages.
+        store_at: see `TreeDecoder`.
 
     Raises:
         ObjectRefused: the container is whole, and asks for something that loading does not do.
@@ -51,7 +60,7 @@ def decode(contents: Contents, where: str) -> Any:
         ExtraMissing: the object is a pandas frame, and pandas is not installed.
     """
     try:
-        return TreeDecoder(contents.segments).decode(contents.tree)
+        return TreeDecoder(contents.segments, store_at).decode(contents.tree)
     except ExtraMissing:
         raise
     except RecursionError:

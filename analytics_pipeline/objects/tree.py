@@ -52,10 +52,15 @@ def path_text(path: Path) -> str:
 
 
 class TreeEncoder:
-    """Makes the JSON of one object, and collects the segments that it names."""
+    """Makes the JSON of one object, and collects the segments that it names.
 
-    def __init__(self) -> None:
+    Args:
+        url_of: stores a `DataStore` that stands in a container by itself, and gives its URL; None keeps it in the tree.
+    """
+
+    def __init__(self, url_of: Callable[[Any], str] | None = None) -> None:
         self.segments: list[Segment] = []
+        self._url_of = url_of
 
     def keep(self, segment: Segment) -> int:
         """Add a segment; its number."""
@@ -132,7 +137,17 @@ class TreeEncoder:
 
             tag, segment = frame_segment(value)
             return {"$": tag, "s": self.keep(segment)}
+        if package == "analytics_pipeline":
+            from analytics_pipeline.objects.datastore import DataStore  # noqa: PLC0415 - it knows this module
+
+            if type(value) is DataStore:
+                return self._data_store(value, path, depth)
         raise Unfit(f"is a {type(value).__module__}.{type(value).__qualname__}, which cannot be stored")
+
+    def _data_store(self, value: Any, path: Path, depth: int) -> JsonValue:
+        if self._url_of is not None:
+            return {"$": "DataStore", "url": self._url_of(value)}
+        return {"$": "DataStore", "v": self._mapping(dict(value), path, depth)}
 
     def _bytes(self, value: bytes | bytearray) -> JsonValue:
         tag = type(value).__name__
@@ -161,10 +176,16 @@ def _short(path: Path) -> str:
 
 
 class TreeDecoder:
-    """Makes an object out of its JSON and segments. Anything it raises, of whatever type, means: refused."""
+    """Makes an object out of its JSON and segments. Anything it raises, of whatever type, means: refused.
 
-    def __init__(self, segments: Sequence[Memory]) -> None:
+    Args:
+        segments: of the container.
+        store_at: gives the `DataStore` of a URL; None refuses one.
+    """
+
+    def __init__(self, segments: Sequence[Memory], store_at: Callable[[str], object] | None = None) -> None:
         self.segments = segments
+        self._store_at = store_at
         self._taken: set[int] = set()
 
     def decode(self, node: Any) -> Any:
@@ -185,6 +206,16 @@ class TreeDecoder:
         if tag in SCALAR_TAGS:
             return SCALAR_TAGS[tag](node["v"])
         return _LEAVES[tag](self, node)
+
+    def data_store(self, node: dict[str, Any]) -> object:
+        """A `DataStore` in a container: its values, or those under its URL."""
+        from analytics_pipeline.objects.datastore import DataStore  # noqa: PLC0415 - it knows this module
+
+        if "v" in node:
+            return DataStore(self.decode(node["v"]))
+        if self._store_at is None or not isinstance(node["url"], str):
+            raise LookupError("a DataStore that is stored elsewhere")
+        return self._store_at(node["url"])
 
     def segment(self, number: object) -> Memory:
         """A segment by its number; each once, or a small object could ask for one without end.
@@ -222,6 +253,7 @@ _LEAVES: dict[str, Callable[[TreeDecoder, dict[str, Any]], object]] = {
     "dict": _dict,
     "bytes": _bytes,
     "bytearray": lambda decoder, node: bytearray(_bytes(decoder, node)),
+    "DataStore": TreeDecoder.data_store,
     "numpy": lambda _, node: decode_numpy(node["v"]),
     "numpy.record": lambda decoder, node: array_of(decoder.segment(node["s"]))[()],
     "array": lambda decoder, node: array_of(decoder.segment(node["s"])),

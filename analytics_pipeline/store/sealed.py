@@ -159,6 +159,8 @@ def _run(cursor: duckdb.DuckDBPyConnection, sql: str, params: Parameters, max_ro
     try:
         reader = cursor.sql(sql, params=params).to_arrow_reader(_BATCH_ROWS)  # execute() would copy every row once more
         return _within_limits(reader, max_rows)
+    except (ResultTooLarge, TooManyRows):
+        raise
     except duckdb.PermissionException as error:
         raise QueryRefused(str(error).splitlines()[0]) from error
     except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, TypeError, ValueError) as error:

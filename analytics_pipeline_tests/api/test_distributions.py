@@ -120,7 +120,7 @@ def test_correlation_without_metrics_is_of_all_of_them(api: Api, frame: pl.DataF
     assert api.json(f"{ROOT}/correlation")["metrics"] == sorted(set(frame["metric_name"]))
 
 
-@pytest.mark.parametrize("metrics", ["", "latency", "latency,latency", ","])
+@pytest.mark.parametrize("metrics", ["", "latency", "metric_score", "latency,latency", ","])
 def test_fewer_than_two_metrics_have_no_correlation(api: Api, metrics: str) -> None:
     answer = api.json(f"{ROOT}/correlation", metrics=metrics)
 

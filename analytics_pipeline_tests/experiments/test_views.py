@@ -193,6 +193,7 @@ def test_a_ranking_can_be_asked_for_once(root: Path) -> None:
         [],
         [Best("run_id", "x")],
         [Best("a", "x"), Best("A", "y")],
+        [Best("A", "x"), Best("a", "y")],
         [Best("", "x")],
         [Best("a", "")],
         [Best("a\0b", "x")],

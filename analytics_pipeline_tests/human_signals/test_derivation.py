@@ -18,7 +18,9 @@ from polars.testing import assert_frame_equal
 
 from analytics_pipeline.human_signals import buckets
 from analytics_pipeline.human_signals.cases import aggregate_cases
+from analytics_pipeline.human_signals.layout import Layout, SignalColumn
 from analytics_pipeline.human_signals.schema import build_metric_schema
+from analytics_pipeline.human_signals.state import difference
 from analytics_pipeline.store import CompactionRules, Replace, Store, create_store
 from analytics_pipeline_tests.human_signals import scenario, strategies
 from analytics_pipeline_tests.human_signals.scenario import VIEW, Synced, result
@@ -107,6 +109,21 @@ def test_where_the_columns_of_all_cases_change_all_are_made_again_and_the_log_sa
     assert dataset.said == [f"hs_cases: all 2 cases were made: {why}."]
     is_in_step(dataset)
     assert {part.sync_id for part in manifest.tables["hs_cases"].partitions.values()} == {"hs-2"}
+
+
+def test_signals_that_change_places_under_the_names_of_their_columns_make_all_cases_anew() -> None:
+    """`a` of `x__y` and `y__a` of `x` are both `x__y__a`: only what the column holds tells the layouts apart."""
+    before = Layout(("x", "x__y"), (SignalColumn("x__y__a", "VARCHAR", "a", "x__y"),))
+    after = Layout(("x", "x__y"), (SignalColumn("x__y__a", "VARCHAR", "y__a", "x"),))
+
+    assert difference(before, after) == "other signals have the columns' names"
+    assert difference(before, before) is None
+
+
+def test_cases_are_cut_anew_from_four_times_as_many_on() -> None:
+    """Each bucket would be read and written as a whole for ever larger refreshes."""
+    assert not buckets.is_outgrown(1, 2 * buckets.CASES_OF_A_BUCKET)
+    assert buckets.is_outgrown(1, 4 * buckets.CASES_OF_A_BUCKET)
 
 
 def test_another_view_or_another_column_makes_all_cases_anew(dataset: Synced) -> None:

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from analytics_pipeline.objects import (
     Experiment,
     create_experiment,
     load_experiment,
+    open_base,
     sweep,
     tmpdir_ctx,
     using_base,
@@ -203,6 +205,63 @@ def test_a_killed_persist_leaves_one_whole_version_and_no_orphan(root: Path, bas
         assert len(files(root)) == 4, files(root)
         experiment.reload()
         assert versions_of(experiment) == {version}
+
+
+def test_persist_and_sweep_wait_for_who_is_writing_the_experiment(root: Path) -> None:
+    """Two at once would both find no former version, and a sweeper would take objects that no index names yet."""
+    place = open_base(root)
+    experiment = create_experiment(base=place)
+    fill(experiment, 1)
+    waiting = [threading.Thread(target=experiment.persist), threading.Thread(target=sweep, args=(place,))]
+    with place.exclusive(experiment.id_experiment):
+        objects = place.entries(experiment.id_experiment)
+        for thread in waiting:
+            thread.start()
+        for thread in waiting:
+            thread.join(0.3)
+            assert thread.is_alive()
+        assert place.entries(experiment.id_experiment) == objects == []
+    for thread in waiting:
+        thread.join()
+    experiment.reload()
+
+
+def test_a_persisted_experiment_is_what_persist_gives(base: None) -> None:
+    experiment = experiment_of(1)
+
+    assert experiment.persist() is experiment
+    assert experiment.persist(if_exists="replace") is experiment
+
+
+def test_a_data_store_in_a_container_is_an_object_of_its_own(root: Path, base: None) -> None:
+    experiment = create_experiment()
+    with experiment.run() as run:
+        run.fields.folds = [DataStore(a=np.full(3, fold)) for fold in range(2)]
+        run.fields.named = {"deep": ({"x": DataStore(b=1, inner=DataStore(c=2))},)}
+    assert len(files(root)) == 0
+    experiment.persist()
+    assert len(files(root)) == 4  # three and the index; what is in a DataStore lies with it
+
+    fields = load_experiment(experiment.id_experiment).runs.first().fields
+    assert [type(fold) for fold in fields.folds] == [DataStore] * 2
+    assert [fold.a.tolist() for fold in fields.folds] == [[0] * 3, [1] * 3]
+    assert fields.named["deep"][0]["x"] == DataStore(b=1, inner=DataStore(c=2))
+    assert type(fields.named["deep"][0]["x"].inner) is DataStore
+
+    before = files(root)
+    experiment.persist(if_exists="replace")
+    sweep()
+    assert len(files(root)) == 4
+    assert len(files(root) & before) == 1  # the index
+    assert experiment.delete() == 3
+    assert not files(root)
+
+
+def test_a_data_store_in_an_object_comes_back_as_one(base: None) -> None:
+    stored = DataStoreIO.serialize_write([DataStore(a=1), {"x": DataStore({"$": 2})}], "mine").read_deserialize()
+
+    assert stored == [DataStore(a=1), {"x": DataStore({"$": 2})}]
+    assert type(stored[1]["x"]) is DataStore
 
 
 def test_the_sweeper_spares_what_a_living_process_writes(root: Path, base: None) -> None:

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, ResultTooLarge, StaleReader
+from analytics_pipeline.errors import QueryFailed, QueryRefused, QueryTimedOut, ResultTooLarge, StaleReader, TooManyRows
 from analytics_pipeline.store import JoinView, Store, create_store, open_store
 from analytics_pipeline.store.reader import SqlSession
 from analytics_pipeline_tests.store.scenario import DAY0, facts, publish, tree
@@ -413,6 +413,21 @@ def test_types_come_back_as_they_were_written(tmp_path: Path) -> None:
     described = dict(store.query("SELECT column_name, column_type FROM (DESCRIBE kinds)").rows())
     assert described == {column.name: column.type for column in store.manifest().tables["kinds"].columns}
     store.close()
+
+
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM facts", "SELECT nope", "SELECT * FROM read_csv('/etc/passwd')", "SELECT ("]
+)
+def test_a_query_that_cannot_be_answered_is_a_value_error(shared: Store, sql: str) -> None:
+    """Whoever comes from checkmaite catches that."""
+    with pytest.raises(ValueError, match=r".") as failed:
+        shared.query(sql)
+    assert isinstance(failed.value, QueryFailed | QueryRefused)
+
+
+@pytest.mark.parametrize("error", [QueryTimedOut, ResultTooLarge, TooManyRows])
+def test_a_query_beyond_a_limit_is_a_value_error(error: type[Exception]) -> None:
+    assert issubclass(error, ValueError)
 
 
 FORKED = """
