@@ -20,10 +20,12 @@ class SourceError(SyncError):
 class InvalidSourceUrl(SourceError):
     """A connection string that cannot be parsed; none of its text is repeated, for it may be the password."""
 
-    def __init__(self) -> None:
+    def __init__(self, problem: str | None = None) -> None:
+        fix = problem or (
+            "percent-encode special characters in the password (@ is %40, / is %2F, : is %3A, # is %23, % is %25)"
+        )
         super().__init__(
-            "The connection string is not valid. Write postgresql://user:password@host:5432/database and "
-            "percent-encode special characters in the password (@ is %40, / is %2F, : is %3A, % is %25)."
+            f"The connection string is not valid: {fix}. It reads postgresql://user:password@host:5432/database."
         )
 
 
@@ -67,7 +69,10 @@ class SourceTooOld(SourceError):
     """The server is older than the oldest supported one."""
 
     def __init__(self, source: str, found: str, oldest: int) -> None:
-        super().__init__(f"{source} runs PostgreSQL {found}; {oldest} or newer is needed. Upgrade the server.")
+        super().__init__(
+            f"{source} runs PostgreSQL {found}; {oldest} or newer is needed. "
+            f"Upgrade it; or, if your server is newer, another one answers at this host and port: correct them."
+        )
 
 
 class SourceNameMissing(SourceError):
@@ -119,7 +124,11 @@ class SourceTimeout(SourceError):
     """A query ran longer than its limit."""
 
     def __init__(self, source: str, detail: str) -> None:
-        super().__init__(f"{source}: {detail}. Raise query_timeout, or make the query cheaper (an index, fewer rows).")
+        super().__init__(
+            f"{source}: {detail}. Raise query_timeout, or make the query cheaper (an index, fewer rows). "
+            f"If it ran for less than query_timeout, the limit is another one: the role's or database's own "
+            f"statement_timeout (ALTER ROLE … SET statement_timeout), or that of a pooler."
+        )
 
 
 class SourceLocked(SourceError):

@@ -18,13 +18,17 @@ from analytics_pipeline.errors import (
     SourceBusy,
     SourceConnectionLost,
     SourceDatabaseMissing,
+    SourceDiskFull,
     SourceError,
     SourceHostUnknown,
     SourceLocked,
+    SourceOutOfMemory,
     SourcePermissionDenied,
     SourceReadFailed,
     SourceSerializationFailed,
+    SourceTerminated,
     SourceTimeout,
+    SourceTimeoutOfServer,
     SourceTooOld,
     SourceUnreachable,
 )
@@ -88,7 +92,7 @@ def test_a_malformed_url_is_refused_without_repeating_any_of_it(
     url: str, driver: Callable[[SecretStr], object]
 ) -> None:
     """Otherwise half of an unencoded password is told as the host's name."""
-    with pytest.raises(InvalidSourceUrl, match="percent-encode") as caught:
+    with pytest.raises(InvalidSourceUrl, match="The connection string is not valid: ") as caught:
         driver(SecretStr(url))
     shown = "".join(traceback.format_exception(caught.value)).split("InvalidSourceUrl: ")[-1]
     assert "ss@host" not in shown
@@ -124,7 +128,10 @@ STATES = (
     ("55P03", SourceLocked, True),
     ("40P01", SourceLocked, True),
     ("40001", SourceSerializationFailed, True),
-    ("57P01", SourceConnectionLost, True),
+    ("57P01", SourceTerminated, True),
+    ("53100", SourceDiskFull, True),
+    ("53200", SourceOutOfMemory, True),
+    ("25P03", SourceTimeoutOfServer, False),
     ("57P03", SourceConnectionLost, True),
     ("08006", SourceConnectionLost, True),
     ("53300", SourceBusy, True),

@@ -37,6 +37,8 @@ from analytics_pipeline.errors import (
     SourceTimeout,
     SourceUnreachable,
 )
+from analytics_pipeline.sync.postgres.causes import cause_of
+from analytics_pipeline.sync.postgres.source_url import url_problem, value_problem
 
 DRIVER_ERRORS = (psycopg.Error, adbc_driver_manager.Error, pa.ArrowException, OSError, UnicodeError)
 ARRAY_GUARD = "analytics_pipeline: more than one dimension in "
@@ -74,12 +76,14 @@ def source_of(url: SecretStr) -> Source:
     try:
         parts = {key: str(value) for key, value in conninfo_to_dict(url.get_secret_value()).items()}
     except (psycopg.Error, UnicodeError):
-        raise InvalidSourceUrl from None
+        raise InvalidSourceUrl(url_problem(url.get_secret_value())) from None
     host, port = parts.get("host") or parts.get("hostaddr") or "localhost", parts.get("port") or "5432"
     user = parts.get("user") or "default"
     database = parts.get("dbname") or user
-    if "@" in host + database or "://" in database or not port.replace(",", "").isdigit():
-        raise InvalidSourceUrl
+    if "@" in host + database or "://" in database or not port.replace(",", "").strip().isdigit():
+        raise InvalidSourceUrl(url_problem(url.get_secret_value()))
+    if problem := value_problem(parts):
+        raise InvalidSourceUrl(problem)
     return Source(host, port, database, user)
 
 
@@ -114,6 +118,8 @@ def source_error(error: Exception, url: SecretStr) -> SourceError:
     source, raw = source_of(url), str(error)
     text = scrub(raw, url)
     detail, state = _first_line(text), sqlstate(error)
+    if cause := cause_of(str(source), state, raw, detail):
+        return cause
     guarded = _GUARDED.search(detail) if state == _INVALID_TEXT else None
     if guarded:
         return MultidimensionalArray(guarded[1])
