@@ -87,7 +87,7 @@ def test_a_connection_string_is_refused_with_the_part_that_is_wrong(text: str, a
 )
 def test_a_connection_string_that_works_is_not_refused(text: str) -> None:
     """Advice is only for what fails."""
-    assert source_of(SecretStr(text))
+    assert source_of(SecretStr(text)).database in {"facts", "d"}
 
 
 WORDS: tuple[tuple[str, type[SourceError], str], ...] = (
