@@ -250,6 +250,23 @@ class QueryFailed(StoreError, ValueError):
     """DuckDB could not run a query: its message names the table, column or syntax at fault."""
 
 
+class QueryOutOfMemory(QueryFailed):
+    """An untrusted query needs more memory than its process may take."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The query was stopped: it needs more than the {limit / 2**20:,.0f} MiB of memory that an untrusted query "
+            f"may take. Aggregate or filter earlier, or make shorter texts and lists."
+        )
+
+
+class QueryCrashed(QueryFailed):
+    """The process of an untrusted query ended before it answered."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"The process that ran the query ended ({how}). Nothing else is affected; change the query.")
+
+
 class QueryTimedOut(StoreError, ValueError):
     """A query ran into its time limit and was interrupted."""
 

@@ -16,7 +16,9 @@ import polars as pl
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.settings import Home, find_home
 from analytics_pipeline.store.manifest import Manifest
+from analytics_pipeline.store.sealed import DEFAULT_TIMEOUT
 from analytics_pipeline.store.store import Store, open_for_restore, open_store
+from analytics_pipeline.store.untrusted import prestart
 
 Command: TypeAlias = Callable[[Store, Home, argparse.Namespace], str]
 """Runs with the arguments; returns what is printed."""
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     restore.add_argument("folder", type=_folder, help="a backup, or any other store")
     sql = command("sql", _sql, "a read-only SQL prompt")
     sql.add_argument("-c", dest="query", metavar="SELECT", help="run one query and leave")
+    sql.add_argument("--untrusted", action="store_true", help="run queries in a process that can be killed")
+    sql.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="limit of each query")
     return parser
 
 
@@ -124,8 +128,10 @@ def _told(line: str) -> None:
 
 def _sql(store: Store, _home: Home, chosen: argparse.Namespace) -> str:
     if chosen.query is not None:
-        return _shown(store.query(chosen.query))
-    prompt(store, _typed_lines(), sys.stdout.write)
+        return _shown(store.query(chosen.query, timeout=chosen.timeout, untrusted=chosen.untrusted))
+    if chosen.untrusted:
+        prestart()
+    prompt(store, _typed_lines(), sys.stdout.write, timeout=chosen.timeout, untrusted=chosen.untrusted)
     return ""
 
 
@@ -146,12 +152,19 @@ def status_text(manifest: Manifest, home: Home) -> str:
     return "\n".join(lines) + "\n"
 
 
-def prompt(store: Store, lines: Iterator[str], write: Callable[[str], object]) -> None:
+def prompt(
+    store: Store,
+    lines: Iterator[str],
+    write: Callable[[str], object],
+    *,
+    timeout: float = DEFAULT_TIMEOUT,
+    untrusted: bool = False,
+) -> None:
     """Answer statements until the lines end; an error is a sentence, and the next statement is another one."""
     write(f"{_HELP}\n")
     for statement in statements(lines):
         try:
-            write(_shown(store.query(statement)))
+            write(_shown(store.query(statement, timeout=timeout, untrusted=untrusted)))
         except AnalyticsError as error:
             write(f"{error}\n")
         except KeyboardInterrupt:

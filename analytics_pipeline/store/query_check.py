@@ -1,6 +1,7 @@
 """What may be asked of the shut-in SQL interface: one SELECT, judged by its syntax tree.
 
-Belongs here: the lists of what a query may hold. Does not: running it, or the sealed session it runs in (`reader`).
+Belongs here: the check of a query's syntax tree. Does not: which functions and system views there are for it
+(`sql_functions`), running it, or the sealed session it runs in (`reader`).
 
 A statement's type does not suffice: DuckDB 2.0 calls `WITH x AS (COPY … TO …) …` a SELECT.
 """
@@ -9,40 +10,22 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import duckdb
 
 from analytics_pipeline.errors import QueryFailed, QueryRefused
+from analytics_pipeline.store.sql_functions import (
+    SHOWN,
+    TABLE_FUNCTIONS,
+    is_allowed_function,
+    is_allowed_relation,
+    nodes_of,
+)
 
 _QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
-_TABLE_FUNCTIONS = frozenset(
-    {
-        "duckdb_columns",
-        "duckdb_tables",
-        "duckdb_views",
-        "generate_series",
-        "json_each",
-        "json_tree",
-        "range",
-        "repeat",
-        "unnest",
-    }
-)
-_FUNCTIONS_REFUSED = frozenset(
-    {
-        "current_setting",  # paths and settings of this process
-        "getenv",
-        "getvariable",
-        "json_serialize_plan",  # plans any SQL in its text, which this check does not see
-        "nextval",
-        "set_config",
-        "setval",
-        "write_log",
-    }
-)
-_TABLES_REFUSED = frozenset({"duckdb_databases", "duckdb_logs", "pg_settings", "pragma_database_list"})
-"""Views of DuckDB's own that show settings, paths or what others asked."""
+STORE_INFO = "_store_info"
+"""Has the store's path. Its plain name is one of a view without it; see `reader`."""
 
 _FILE_LIKE = re.compile(r"[/\\.:*?\[]")
 """DuckDB takes a table name that holds one of these for a file, where it finds no such table."""
@@ -56,7 +39,7 @@ def checked_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
         QueryFailed: DuckDB's parser does not understand it.
     """
     query = _only_statement(connection, sql)
-    for node in _nodes(_syntax_tree(connection, query)):
+    for node in nodes_of(_syntax_tree(connection, query)):
         _check_node(node)
     return query  # not `sql`: what was checked is what runs
 
@@ -86,17 +69,6 @@ def _syntax_tree(connection: duckdb.DuckDBPyConnection, query: str) -> object:
     return tree["statements"]
 
 
-def _nodes(tree: object) -> Iterator[Mapping[str, object]]:
-    pending = [tree]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            yield item
-            pending.extend(item.values())
-        elif isinstance(item, list):
-            pending.extend(item)
-
-
 def _check_node(node: Mapping[str, object]) -> None:
     kind = _text(node.get("type"))  # of a constant it is no text, but the type's own node
     if kind.endswith("_NODE") and kind not in _QUERY_NODES:
@@ -104,16 +76,26 @@ def _check_node(node: Mapping[str, object]) -> None:
     if kind == "TABLE_FUNCTION":
         function = node.get("function")
         name = _text(function.get("function_name")).lower() if isinstance(function, dict) else "?"
-        if name not in _TABLE_FUNCTIONS:
+        if name not in TABLE_FUNCTIONS:
             raise QueryRefused(f"the table function {name}()")
-    elif _text(node.get("function_name")).lower() in _FUNCTIONS_REFUSED:
+    elif "function_name" in node and not is_allowed_function(_text(node["function_name"])):
         raise QueryRefused(f"the function {node['function_name']}()")
     if kind in {"BASE_TABLE", "SHOW_REF"}:
-        table = _text(node.get("table_name"))
-        if _FILE_LIKE.search(table):
-            raise QueryRefused(f"the file {table} as a table")
-        if table.strip('"').lower() in _TABLES_REFUSED:
-            raise QueryRefused(f"the table {table}")
+        _check_relation(node)
+    if kind == "SHOW_REF" and not node.get("query") and node.get("show_type") != "SHOW_FROM":
+        shown = _text(node.get("table_name")).strip('"')
+        if shown not in SHOWN:
+            raise QueryRefused(f"SHOW {shown}, which may be a setting (a table's columns: DESCRIBE {shown})")
+
+
+def _check_relation(node: Mapping[str, object]) -> None:
+    table, schema = _text(node.get("table_name")), _text(node.get("schema_name"))
+    if _FILE_LIKE.search(table):
+        raise QueryRefused(f"the file {table} as a table")
+    if not is_allowed_relation(schema, table.strip('"')):
+        raise QueryRefused(f"the table {table}")
+    if table.lower() == STORE_INFO and (schema or _text(node.get("catalog_name"))):
+        raise QueryRefused(f"the table {STORE_INFO} by another name than its plain one")
 
 
 def _text(value: object) -> str:

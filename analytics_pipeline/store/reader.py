@@ -17,7 +17,12 @@ from analytics_pipeline.store.append.published import append_folders
 from analytics_pipeline.store.catalog import attach_catalog, build_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.manifest import Manifest
+from analytics_pipeline.store.query_check import STORE_INFO
+from analytics_pipeline.store.schema import literal
 from analytics_pipeline.store.sealed import DEFAULT_MEMORY, DEFAULT_TIMEOUT, Parameters, SealedSql
+
+_WITHOUT_ROOT = f"CREATE TEMP VIEW {STORE_INFO} AS SELECT version, committed_at FROM store.{STORE_INFO}"
+"""What a query finds by the plain name: the table itself has the store's path, which is nothing for a query."""
 
 _FAULTS_OF_A_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
 """Not those of a lost file."""
@@ -40,14 +45,16 @@ class SqlSession:
         self.catalog_state = layout.catalog_state(manifest.version)
         self._files = [f"{layout.root}/{file.path}" for file in manifest.live_files]
 
-        def attach(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-            _attach(connection, layout, manifest, folder)
+        def attach(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[str]:
+            return _attach(connection, layout, manifest, folder)
 
         self._sql = SealedSql(
             attach,
+            root=str(layout.root),
             files=self._files,
             folders=[str(folder) for folder in append_folders(layout)],
             database="store",
+            per_query=_WITHOUT_ROOT,
             memory_limit=memory_limit,
         )
 
@@ -59,15 +66,15 @@ class SqlSession:
         """Close the instance; running queries of other threads fail."""
         self._sql.close()
 
-    def query(self, sql: str, params: Parameters, timeout: float) -> pl.DataFrame:
-        """The rows of one SELECT.
+    def query(self, sql: str, params: Parameters, timeout: float, *, untrusted: bool = False) -> pl.DataFrame:
+        """The rows of one SELECT; see `SealedSql.query`.
 
         Raises:
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge: see `SealedSql.query`.
             StaleReader: its version was swept while it ran.
         """
         try:
-            return self._sql.query(sql, params, timeout=timeout)
+            return self._sql.query(sql, params, timeout=timeout, untrusted=untrusted)
         except (QueryFailed, QueryRefused) as error:
             if not isinstance(error.__cause__, _FAULTS_OF_A_QUERY) and self._is_swept():
                 raise StaleReader from error
@@ -78,13 +85,16 @@ class SqlSession:
         return not all(Path(path).exists() for path in self._files)
 
 
-def _attach(connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, folder: Path) -> None:
-    if attach_catalog(connection, layout.catalog_of(manifest.version), manifest.version, layout):
-        return
-    own = folder / "catalog.duckdb"
-    build_catalog(manifest, layout, own)
-    if not attach_catalog(connection, own, manifest.version, layout):
-        raise QueryFailed(f"DuckDB cannot open the catalog of version {manifest.version}.")
+def _attach(connection: duckdb.DuckDBPyConnection, layout: Layout, manifest: Manifest, folder: Path) -> list[str]:
+    """The statement that attaches a catalog of the version: its own, or one that is built in a folder."""
+    catalog = layout.catalog_of(manifest.version)
+    if not attach_catalog(connection, catalog, manifest.version, layout):
+        catalog = folder / "catalog.duckdb"
+        build_catalog(manifest, layout, catalog)
+        if not attach_catalog(connection, catalog, manifest.version, layout):
+            raise QueryFailed(f"DuckDB cannot open the catalog of version {manifest.version}.")
+    connection.execute("DETACH store")
+    return [f"ATTACH {literal(str(catalog))} AS store (READ_ONLY)"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +108,8 @@ class Reading:
         """The state that the queries see."""
         return self.session.manifest
 
-    def query(self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT) -> pl.DataFrame:
+    def query(
+        self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT, untrusted: bool = False
+    ) -> pl.DataFrame:
         """The rows of one SELECT; see `Store.query`."""
-        return self.session.query(sql, params, timeout)
+        return self.session.query(sql, params, timeout, untrusted=untrusted)

@@ -189,19 +189,22 @@ class Store:
         """Remove dead stages, files past their grace, and files that no version lists."""
         return sweep(self.layout, self._grace)
 
-    def query(self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT) -> pl.DataFrame:
+    def query(
+        self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT, untrusted: bool = False
+    ) -> pl.DataFrame:
         """The rows of one SELECT over the newest version of the store.
 
         Args:
             sql: DuckDB's dialect; tables and views by their plain names.
             params: for `?` (a sequence) or `$name` (a mapping).
             timeout: seconds after which the query is interrupted.
+            untrusted: whether it runs in another process, which is killed where it exceeds its time or memory.
 
         Raises:
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, StaleReader: see `SqlSession.query`.
         """
         with self.reading() as reading:
-            return reading.query(sql, params, timeout=timeout)
+            return reading.query(sql, params, timeout=timeout, untrusted=untrusted)
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:

@@ -205,7 +205,7 @@ def test_session_alone_reaches_no_foreign_file(shared: Store, tmp_path: Path, at
     own = next((shared.layout.tables / "facts").glob("*.parquet"))
     sql = attack.replace("{store}", str(shared.root)).replace("{outside}", str(outside)).replace("{file}", str(own))
     try:
-        answer = str(session._sql._connection.execute(sql).fetchall())
+        answer = str(session._sql._instance.connection.execute(sql).fetchall())
     except Exception as error:  # noqa: BLE001 — any refusal will do
         answer = str(error)
     session.close()
@@ -351,7 +351,7 @@ def test_query_that_needs_too_much_memory_fails_by_name(tmp_path: Path) -> None:
 
 def test_answer_that_would_fill_the_memory_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """DuckDB's memory limit does not count the rows that leave it."""
-    monkeypatch.setattr("analytics_pipeline.store.sealed.MAX_RESULT_BYTES", 50_000_000)
+    monkeypatch.setattr("analytics_pipeline.store.sandbox.MAX_RESULT_BYTES", 50_000_000)
     with pytest.raises(ResultTooLarge, match="48 MiB"):
         store.query("SELECT * FROM range(100000000000)")
 

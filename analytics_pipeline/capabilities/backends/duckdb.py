@@ -162,13 +162,16 @@ class DuckDBBackend(StorageBackend):
                 return str(self.path)
         raise RunNotFound(run_uid, str(self.path))
 
-    def query_sql(self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None) -> pl.DataFrame:
+    def query_sql(
+        self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None, untrusted: bool = False
+    ) -> pl.DataFrame:
         """The rows of one SELECT over all tables; an empty frame while nothing is stored.
 
         Args:
             sql: reads tables by their plain names, and can read or change nothing else.
             timeout: seconds after which it is interrupted.
             max_rows: more than these are refused.
+            untrusted: see `SealedSql.query`.
 
         Raises:
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, TooManyRows: see `SealedSql.query`.
@@ -178,14 +181,14 @@ class DuckDBBackend(StorageBackend):
             return pl.DataFrame()
         with self._reading():
             with _failures_named(self.path, DatabaseUnreadable):
-                session = SealedSql(self._attach, database=_DATABASE)
+                session = SealedSql(self._attach, root=str(self.path.parent), database=_DATABASE, stays_open=False)
             try:
-                return session.query(sql, timeout=timeout, max_rows=max_rows)
+                return session.query(sql, timeout=timeout, max_rows=max_rows, untrusted=untrusted)
             finally:
                 session.close()
 
-    def _attach(self, connection: duckdb.DuckDBPyConnection, _folder: Path) -> None:
-        connection.execute(f"ATTACH {literal(str(self.path))} AS {_DATABASE} (READ_ONLY)")
+    def _attach(self, _connection: duckdb.DuckDBPyConnection, _folder: Path) -> list[str]:
+        return [f"ATTACH {literal(str(self.path))} AS {_DATABASE} (READ_ONLY)"]
 
     def _tables(self) -> Mapping[str, Columns]:
         if not self.path.exists():

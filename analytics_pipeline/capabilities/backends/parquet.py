@@ -143,15 +143,18 @@ class ParquetBackend(StorageBackend):
             raise RunNotFound(run_uid, self.uri)
         return self._files.uri_of(path)
 
-    def query_sql(self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None) -> pl.DataFrame:
+    def query_sql(
+        self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None, untrusted: bool = False
+    ) -> pl.DataFrame:
         """The rows of one SELECT over all tables, in DuckDB's dialect; an empty frame while nothing is stored.
 
         Args:
             sql: reads tables by their plain names, and can read or change nothing else.
             timeout: seconds after which it is interrupted.
             max_rows: more than these are refused.
+            untrusted: see `SealedSql.query`.
 
         Raises:
             StoreError: see `AppendTables.query`.
         """
-        return self.tables.query(sql, timeout=timeout, max_rows=max_rows)
+        return self.tables.query(sql, timeout=timeout, max_rows=max_rows, untrusted=untrusted)

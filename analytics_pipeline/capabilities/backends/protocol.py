@@ -14,7 +14,7 @@ import polars as pl
 
 from analytics_pipeline.capabilities.records import RESERVED
 from analytics_pipeline.capabilities.runs import Record
-from analytics_pipeline.errors import RunNotFound
+from analytics_pipeline.errors import QueryRefused, RunNotFound
 
 
 @dataclass(frozen=True)
@@ -147,10 +147,15 @@ def query_within(backend: CustomBackend, sql: str, limits: Mapping[str, float | 
         backend: to ask.
         sql: in its dialect.
         limits: by name; those that its `query_sql` has no argument for are left out.
+
+    Raises:
+        QueryRefused: the query is untrusted, and the backend cannot run it in a process of its own.
     """
     query: Callable[..., pl.DataFrame] = backend.query_sql
     if not limits:
         return query(sql)
     known = inspect.signature(query).parameters
     takes_all = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
+    if limits.get("untrusted") and not takes_all and "untrusted" not in known:
+        raise QueryRefused(f"an untrusted query, which {type(backend).__name__} has no process for")
     return query(sql, **{name: value for name, value in limits.items() if takes_all or name in known})

@@ -247,7 +247,13 @@ class AppendTables:
         return self.layout.folder(found[0]) / found[1] if found else None
 
     def query(
-        self, sql: str, params: Parameters = None, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None
+        self,
+        sql: str,
+        params: Parameters = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        max_rows: int | None = None,
+        untrusted: bool = False,
     ) -> pl.DataFrame:
         """The rows of one SELECT over the tables as they are now.
 
@@ -259,12 +265,14 @@ class AppendTables:
         if not files:
             return pl.DataFrame()
         try:
-            return self._session_of(files).query(sql, params, timeout=timeout, max_rows=max_rows)
+            return self._session_of(files).query(sql, params, timeout=timeout, max_rows=max_rows, untrusted=untrusted)
         except QueryFailed:
             newer = self.snapshot()
             if not newer or newer == files:
                 raise
-        return self._session_of(newer).query(sql, params, timeout=timeout, max_rows=max_rows)  # a file went meanwhile
+        return self._session_of(newer).query(
+            sql, params, timeout=timeout, max_rows=max_rows, untrusted=untrusted
+        )  # a file went meanwhile
 
     def _session_of(self, files: Mapping[str, TableFiles]) -> SealedSql:
         with self._guard:
@@ -273,13 +281,15 @@ class AppendTables:
             return self._session[1]
 
     def _sealed(self, files: Mapping[str, TableFiles]) -> SealedSql:
-        def prepare(connection: duckdb.DuckDBPyConnection, _folder: Path) -> None:
-            connection.execute("SET TimeZone = 'UTC'")
-            for table, content in files.items():
-                select = moment_sql(content, self.layout, table)
-                connection.execute(f"CREATE VIEW {identifier(table)} AS {select}")
+        def prepare(_connection: duckdb.DuckDBPyConnection, _folder: Path) -> list[str]:
+            views = [
+                f"CREATE VIEW {identifier(table)} AS {moment_sql(content, self.layout, table)}"
+                for table, content in files.items()
+            ]
+            return ["SET TimeZone = 'UTC'", *views]
 
-        return SealedSql(prepare, folders=[str(self.layout.root)], memory_limit=self._memory_limit)
+        root = str(self.layout.root)
+        return SealedSql(prepare, root=root, folders=[root], memory_limit=self._memory_limit)
 
     def compact(self) -> None:
         """Copy every table's small files, however few, and remove copies that nobody needs any more."""
