@@ -37,7 +37,7 @@ from analytics_pipeline.human_signals.state import State, difference, kept_state
 from analytics_pipeline.store import Change, JoinView, JsonObject, Manifest, Preview, Replace, Stage, Store, TableChange
 from analytics_pipeline.store.schema import identifier
 
-VERSION = 1
+VERSION = 2
 """Of the rules by which cases are made: raised when they change, so that published cases are made anew."""
 
 _NAMES = {"metric": "metric_name", "category": "metric_category", "signal": "signal", "type": "type", "value": "value"}

@@ -26,15 +26,30 @@ FROM texts
 _OBJECT: tuple[type, ...] = (dict,)
 _CONTAINER: tuple[type, ...] = (dict, list, tuple, set)
 _OPENING = {_OBJECT: r"^\s*\{", _CONTAINER: r"^\s*[\[{(]"}
+_OBJECT_IN_STRING = r'^\s*"(\s|\\[nrt])*\{'
 _UNREADABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 def objects_of(values: pl.Series) -> pl.Series:
-    """The JSON text of every object; null for everything else."""
-    texts = texts_of(values)
+    """The JSON text of every object, also of one that was made JSON twice; null for everything else."""
+    texts = _once(texts_of(values))
     types = _types_of(texts)
     parsed = texts.set(types.fill_null("") != "OBJECT", None)
     return _with_literals(texts, types, parsed, _OBJECT)
+
+
+def _once(texts: pl.Series) -> pl.Series:
+    """What stands in each JSON string that holds the text of an object; every other text as it is."""
+    twice = texts.filter(texts.str.contains(_OBJECT_IN_STRING).fill_null(value=False)).unique()
+    inner = {text: found for text in twice if isinstance(found := _string(text), str)}
+    return texts.replace(list(inner), list(inner.values())) if inner else texts
+
+
+def _string(text: str) -> object:
+    try:
+        return json.loads(text).encode("utf-8", "replace").decode()
+    except (*_UNREADABLE, AttributeError):
+        return None
 
 
 def json_or_text(values: pl.Series) -> pl.Series:

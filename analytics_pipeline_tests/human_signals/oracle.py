@@ -55,7 +55,7 @@ def answer(rows: Sequence[Row], columns: Iterable[str], visible: Sequence[str] |
             blank += 1
             parsed.append((row, {}))
             continue
-        signals = expanded(parsed_value(row["signals"]))
+        signals = expanded(parsed_object(row["signals"]))
         category = row.get("metric_category") or ""
         shown_category = "classification" if is_blank(category) else category.lower()
         metric = metrics.setdefault(row["metric_name"], _Metric(shown_category))
@@ -115,6 +115,15 @@ def parsed_value(text: Any) -> Any:
         except (ValueError, SyntaxError, TypeError, RecursionError):
             continue
     return None
+
+
+def parsed_object(text: Any) -> Any:
+    """As `parsed_value`; what is a text of JSON once more is parsed once more."""
+    try:
+        inner = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        inner = None
+    return parsed_value(inner) if isinstance(inner, str) else parsed_value(text)
 
 
 def expanded(signals: Any) -> dict[str, Any]:
@@ -241,7 +250,7 @@ def shown_kind(found: str) -> str:
 
 def head(row: Row, present: Sequence[str]) -> dict[str, Any]:
     conversation, statistics, extra = (
-        found if isinstance(found := parsed_value(row.get(name)), dict) else None
+        found if isinstance(found := parsed_object(row.get(name)), dict) else None
         for name in ("conversation", "conversation_stats", "additional_input")
     )
     messages = (conversation or {}).get("messages")

@@ -97,10 +97,34 @@ def test_the_worked_example() -> None:
         ("{'a': {3: None}}", '{"3":null}'),
         ('{"a": [NaN, 1]}', "[null,1]"),
         ('{"a": "\\ud800"}', "?"),
+        ('"{\\"a\\": 1}"', 1),
+        (" \"\\n {'a': 1}\"", 1),
     ],
 )
 def test_signals_are_json_or_a_python_literal(text: str, found: object) -> None:
     assert signals(text)["m__a"].to_list() == [found]
+
+
+def test_every_field_that_holds_an_object_may_hold_it_as_a_text_of_json() -> None:
+    """Whoever serializes twice would lose the whole conversation."""
+    twice = {
+        "conversation": json.dumps(json.dumps({"messages": [{"content": "New billing case: Acme"}]})),
+        "conversation_stats": json.dumps(json.dumps({"turn_count": 3})),
+        "additional_input": json.dumps(json.dumps({"sender": "Ann"})),
+    }
+    (case,) = aggregate_cases(
+        frame(("c", "m", None)).with_columns(**{k: pl.lit(v) for k, v in twice.items()})
+    ).to_dicts()
+
+    assert (case["Business"], case["Message_Count"], case["Agent_Name"]) == ("Acme", 3, "Ann")
+
+
+def test_the_name_of_a_metric_is_that_of_its_rows_to_the_letter() -> None:
+    """A filter by a metric of the schema would not find the rows of a name that was trimmed."""
+    metrics = build_metric_schema(frame(("c", " m ", '{"a": 1}')))["metrics"]
+
+    assert isinstance(metrics, dict)
+    assert list(metrics) == [" m "]
 
 
 @pytest.mark.parametrize(
