@@ -110,6 +110,7 @@ from analytics_pipeline.errors.source import (
     SourceTimeout,
     SourceTooOld,
     SourceUnreachable,
+    ValueDoesNotFit,
 )
 from analytics_pipeline.errors.source_causes import (
     SourceCancelled,
@@ -177,6 +178,7 @@ from analytics_pipeline.errors.sync import (
     SourceUrlMissing,
     SyncError,
     TooManyPartitions,
+    TypeImpossible,
     UnknownPartition,
     UnpartitionedSelection,
     UnstableQuery,
@@ -342,10 +344,12 @@ __all__ = [
     "TooManyMetrics",
     "TooManyPartitions",
     "TooManyRows",
+    "TypeImpossible",
     "UnknownPartition",
     "UnpartitionedSelection",
     "UnstableQuery",
     "UnsupportedColumnType",
+    "ValueDoesNotFit",
     "VersionTaken",
     "ViewMissing",
     "ViewsRefused",

@@ -116,7 +116,17 @@ class MultidimensionalArray(SourceError):
     def __init__(self, column: str) -> None:
         super().__init__(
             f"Column {column} holds an array of more than one dimension, which the store cannot keep as a list. "
-            f'Select to_jsonb("{column}") AS "{column}" in the dataset\'s query.'
+            f"Write `{column}: json` for its query under `types`, and run the rebuild job."
+        )
+
+
+class ValueDoesNotFit(SourceError):
+    """A row holds a value that the type under `types` cannot keep as it is."""
+
+    def __init__(self, column: str, wanted: str) -> None:
+        super().__init__(
+            f"Column {column} holds a value that does not fit into {wanted}, which `types` asks for. Choose a wider "
+            f"type there (`text` holds everything), or change the value in the dataset's query."
         )
 
 

@@ -201,6 +201,16 @@ class KeyEqualityWider(SyncError):
         )
 
 
+class TypeImpossible(SyncError):
+    """A column's type cannot become the one that `types` asks for."""
+
+    def __init__(self, table: str, column: str, found: str, wanted: str) -> None:
+        super().__init__(
+            f"{table}: {column!r} is of type {found}, which cannot be stored as {wanted}. Cast it in the query, or "
+            f"write `text` under `types`, which holds everything."
+        )
+
+
 class PartitionColumnUnfit(SyncError):
     """A read cannot be split by the values of a column."""
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from pydantic import SecretStr
 
-from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, Store
+from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, Store, Table
 from analytics_pipeline.sync.changes import Changes, Comparison
 from analytics_pipeline.sync.connections import (
     asked_at_once,
@@ -156,10 +156,13 @@ class Attempt:
         with ExitStack() as until_committed:
             with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
-                plans = self._plans(snapshot, until)
+                plans = self._plans(snapshot, until, {} if is_anew else before.tables)
                 source = asked_at_once(snapshot, self.stall_timeout, self.guard.look)
                 self.guard.refuse_other_source(source)
                 refuse_unfit(self.spec, plans)
+                for plan in plans.values():
+                    if lost := plan.losses(before.tables.get(plan.table)):
+                        self.log(lost)
                 stage = until_committed.enter_context(self._stage(sync_id, wish, plans))
                 judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
                 halves = self._read(wish, plans, judge, stage, sync_id)
@@ -183,7 +186,7 @@ class Attempt:
         """
         label = f"analytics_pipeline {uuid.uuid4().hex[:16]}"
         with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
-            plans = self._plans(snapshot, self.until(now))
+            plans = self._plans(snapshot, self.until(now), self.store.manifest().tables)
             source = asked_at_once(snapshot, self.stall_timeout, self.guard.look)
             judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
             choose = self._choosing(wish, plans)
@@ -214,10 +217,10 @@ class Attempt:
             return self.store.resumable_stage(f"{self.spec.name}-whole")
         return self.store.stage(sync_id)
 
-    def _plans(self, snapshot: Snapshot, until: datetime) -> Mapping[Half, HalfPlan]:
+    def _plans(self, snapshot: Snapshot, until: datetime, published: Mapping[str, Table]) -> Mapping[Half, HalfPlan]:
         source = str(snapshot.source)
         return asked_at_once(
-            snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until)
+            snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until, published)
         )
 
     def until(self, now: datetime) -> datetime:

@@ -6,10 +6,11 @@ Does not: opening connections, reading rows, committing (`engine`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from types import MappingProxyType
 from typing import NamedTuple
 
 import psycopg
@@ -23,6 +24,7 @@ from analytics_pipeline.errors import (
     KeysDoNotJoin,
     PartitionColumnUnfit,
     SourceQueryRefused,
+    TypeImpossible,
     UnknownPartition,
     UnpartitionedSelection,
 )
@@ -38,9 +40,11 @@ from analytics_pipeline.sync.postgres.role_settings import unusual_settings
 from analytics_pipeline.sync.postgres.row_version import wait_until_durable, xmin_hash
 from analytics_pipeline.sync.postgres.sql import column as q_column
 from analytics_pipeline.sync.postgres.sql import quote_identifier
+from analytics_pipeline.sync.postgres.stored_as import deep_arrays, losses, rule_as
 from analytics_pipeline.sync.postgres.types import ColumnRule, rule_for
 from analytics_pipeline.sync.routing import HASHES, Cut
 from analytics_pipeline.sync.spec import FingerprintKind, Half, SplitSyncSpec
+from analytics_pipeline.sync.stored_types import JSON, stored_type
 from analytics_pipeline.sync.windows import REST, WHOLE, ColumnKind, Window, WindowSql
 
 KEY = "dataset_id"
@@ -149,13 +153,21 @@ class HalfPlan:
             return True
         return any(partition.spec_hash != self.spec_hash for partition in published.partitions.values())
 
+    def losses(self, published: Table | None) -> str | None:
+        """What the store does not keep of its columns, where they are stored for the first time or otherwise."""
+        return losses(self.table, list(self.rules)) if self.is_other_than(published) else None
+
     def selecting(self, keys: frozenset[str]) -> str | None:
         """The condition for the rows of some partitions; None where that is every row."""
         return self.windows.selecting(keys) if self.windows else None
 
 
 def plan_halves(
-    spec: SplitSyncSpec, connection: psycopg.Connection, source: str, until: datetime
+    spec: SplitSyncSpec,
+    connection: psycopg.Connection,
+    source: str,
+    until: datetime,
+    published: Mapping[str, Table] = MappingProxyType({}),
 ) -> Mapping[Half, HalfPlan]:
     """The plans of both halves.
 
@@ -164,6 +176,7 @@ def plan_halves(
         connection: to the source.
         source: identity of the source without secrets.
         until: the last window is the one that holds this moment.
+        published: tables whose columns keep their types where there is a choice.
 
     Raises:
         ColumnMissing: a query lacks `dataset_id`, the incremental column, or one that `columns` renames.
@@ -178,12 +191,18 @@ def plan_halves(
     with translated(url_of(connection)):
         origin = (source, *unusual_settings(connection))
     plans = {
-        half: _plan(spec, _rows_of(spec, half, connection), columns, windows, origin)
+        half: _plan(
+            spec,
+            _rows_of(spec, half, connection, columns, published.get(spec.table(half))),
+            columns,
+            windows,
+            origin,
+        )
         for half, columns in described.items()
     }
     _check_keys(plans)
     for half, columns in described.items():
-        _refuse_wider_key(connection, plans[half], columns)
+        _refuse_wider_key(connection, plans[half], columns, spec.types.get(half, {}))
     return plans
 
 
@@ -202,10 +221,12 @@ def _check_keys(plans: Mapping[Half, HalfPlan]) -> None:
         raise KeysDoNotJoin(KEY, sources)
 
 
-def _refuse_wider_key(connection: psycopg.Connection, plan: HalfPlan, columns: Sequence[SourceColumn]) -> None:
+def _refuse_wider_key(
+    connection: psycopg.Connection, plan: HalfPlan, columns: Sequence[SourceColumn], cast: Collection[str]
+) -> None:
     key = next(column for column in columns if plan.names[column.name] == KEY)
     with translated(url_of(connection)):
-        if has_wider_equality(connection, plan.query, key):
+        if key.name not in cast and has_wider_equality(connection, plan.query, key):
             raise KeyEqualityWider(plan.table, key.name, key.spelled)
 
 
@@ -234,19 +255,43 @@ class _Rows(NamedTuple):
     estimate: int
     version: str | None
     identity: tuple[str, ...]
+    deep: frozenset[str]
 
 
-def _rows_of(spec: SplitSyncSpec, half: Half, connection: psycopg.Connection) -> _Rows:
+def _rows_of(
+    spec: SplitSyncSpec,
+    half: Half,
+    connection: psycopg.Connection,
+    columns: Sequence[SourceColumn],
+    published: Table | None,
+) -> _Rows:
     query = spec.query(half)
     with translated(url_of(connection)):
         estimate = estimated_rows(connection, query)
+        deep = _deep_arrays(spec, half, connection, columns, published)
     if spec.fingerprint is FingerprintKind.CHECKSUM:
-        return _Rows(half, query, estimate, None, ())
+        return _Rows(half, query, estimate, None, (), deep)
     projection = plain_projection(connection, query, spec.source_table[half])
     with translated(url_of(connection)):
         wait_until_durable(connection)
     version = xmin_hash(connection.info.server_version, q_column(_VERSION))
-    return _Rows(half, _with_versions(projection), estimate, version, ("xmin", *projection.identity))
+    return _Rows(half, _with_versions(projection), estimate, version, ("xmin", *projection.identity), deep)
+
+
+def _deep_arrays(
+    spec: SplitSyncSpec,
+    half: Half,
+    connection: psycopg.Connection,
+    columns: Sequence[SourceColumn],
+    published: Table | None,
+) -> frozenset[str]:
+    """Array columns that are stored as JSON: as they are published, or by their first rows where they are new."""
+    arrays = [c for c in columns if c.kind is TypeKind.ARRAY and c.name not in spec.types.get(half, {})]
+    names = normalize.normalized_names(spec.table(half), [c.name for c in columns], spec.normalize, spec.columns)
+    known = {column.name: column.type for column in published.columns} if published else {}
+    new = [column for column in arrays if names[column.name] not in known]
+    json = {column.name for column in arrays if known.get(names[column.name]) == "VARCHAR"}
+    return deep_arrays(connection, spec.query(half), new) | json
 
 
 def _with_versions(projection: Projection) -> str:
@@ -270,11 +315,14 @@ def _plan(
     names = normalize.normalized_names(table, [column.name for column in columns], spec.normalize, spec.columns)
     if KEY not in names.values():
         raise ColumnMissing(table, KEY, "the halves are joined by it", names)
-    _check_partition_column(table, spec.partition_column.get(half), columns)
+    _check_partition_column(table, spec.split_by(half), columns)
+    for name in spec.types.get(half, {}):
+        if name not in names:
+            raise ColumnMissing(table, name, "it has a type under `types`", names)
     for name in spec.primary_key.get(half, ()):
         if name not in names:
             raise ColumnMissing(table, name, "it is in the primary_key", names)
-    rules = {column.name: rule_for(column) for column in columns}
+    rules = {column.name: _rule(spec, table, column, rows.deep) for column in columns}
     hashes = {FingerprintKind.CHECKSUM: row_hash(tuple(rules.values()))}
     if rows.version is not None:
         hashes = {FingerprintKind.XMIN: rows.version} | hashes
@@ -305,6 +353,20 @@ def _refuse_too_many(table: str, columns: int, added: int) -> None:
     if columns > most:
         reason = f"the query of {table} gives {columns:,} columns, and a sync reads at most {most:,} of one query"
         raise SourceQueryRefused(reason, "Leave some out, or put several into one: to_jsonb(ARRAY[a, b]) AS ab.")
+
+
+def _rule(spec: SplitSyncSpec, table: str, column: SourceColumn, deep: frozenset[str]) -> ColumnRule:
+    given = next((types for half, types in spec.types.items() if spec.table(half) == table), {}).get(column.name)
+    if given is None and column.name not in deep:
+        return rule_for(column)
+    if given is not None and column.name == spec.incremental_column:
+        fix = "leave it out under `types`: rows are assigned to partitions by its own values"
+        raise IncrementalColumnUnfit(table, column.name, f"{column.spelled}, stored as {given}", fix)
+    wanted = JSON if given is None else stored_type(given)
+    rule = rule_as(column, wanted)
+    if rule is None:
+        raise TypeImpossible(table, column.name, column.spelled, str(wanted))
+    return rule
 
 
 def _check_partition_column(table: str, name: str | None, columns: Sequence[SourceColumn]) -> None:

@@ -142,7 +142,7 @@ class Reading:
             query=plan.query,
             rules=plan.travelling_rules,
             where=plan.selecting(keys),
-            partition_column=self.spec.partition_column.get(plan.half),
+            partition_column=self.spec.split_by(plan.half),
             workers=self.spec.sync_workers,
             batch_rows=self.spec.sync_chunk_size,
             stall_timeout=self.stall_timeout,

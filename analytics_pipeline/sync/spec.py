@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from analytics_pipeline.sync.normalize import Normalization
 from analytics_pipeline.sync.postgres.sql import opening
+from analytics_pipeline.sync.stored_types import stored_type
 from analytics_pipeline.sync.windows import Geometry, Grain, Window
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -85,11 +86,9 @@ def _of_halves(value: object) -> object:
     return value
 
 
-def _for_each_half(value: object) -> object:
+def _name_or_halves(value: object) -> object:
     """One name may stand for both halves."""
-    if value is None:
-        return {}
-    return dict.fromkeys(Half, value) if isinstance(value, str) else _of_halves(value)
+    return value if value is None or isinstance(value, str) else _of_halves(value)
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_names)]
@@ -117,6 +116,7 @@ class SplitSyncSpec(BaseModel):
             where each query is a plain projection of one ordinary table.
         source_table: that table, for each half; only with `xmin`.
         primary_key: columns of a half's query that no two of its rows may share; checked before every commit.
+        types: of columns of a half's query, by their names there: the type in the store instead of the default one.
         partition_column: of each half, or one name for both: the column of the query's output, before normalisation,
             by whose values one read is split into parallel ranges.
         sync_workers: how many ranges.
@@ -154,7 +154,8 @@ class SplitSyncSpec(BaseModel):
     fingerprint: FingerprintKind = FingerprintKind.CHECKSUM
     source_table: Annotated[Mapping[Half, str], BeforeValidator(_of_halves)] = Field(default_factory=dict)
     primary_key: Annotated[Mapping[Half, SomeNames], BeforeValidator(_of_halves)] = Field(default_factory=dict)
-    partition_column: Annotated[Mapping[Half, str], BeforeValidator(_for_each_half)] = Field(default_factory=dict)
+    types: Annotated[Mapping[Half, Mapping[str, str]], BeforeValidator(_of_halves)] = Field(default_factory=dict)
+    partition_column: Annotated[str | Mapping[Half, str] | None, BeforeValidator(_name_or_halves)] = None
     sync_workers: Number = Field(default=2, ge=1, le=16)
     sync_chunk_size: Number = Field(default=10_000, ge=100, le=1_000_000)
     max_sync_rows: Number | None = Field(default=None, ge=1)
@@ -213,6 +214,14 @@ class SplitSyncSpec(BaseModel):
             )
         return value
 
+    @field_validator("types")
+    @classmethod
+    def _known_types(cls, value: Mapping[Half, Mapping[str, str]]) -> Mapping[Half, Mapping[str, str]]:
+        for columns in value.values():
+            for text in columns.values():
+                stored_type(text)
+        return value
+
     @field_validator("timezone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
@@ -262,6 +271,11 @@ class SplitSyncSpec(BaseModel):
     def query(self, half: Half) -> str:
         """The query of a half."""
         return self.dataset_query if half is Half.DATASET else self.results_query
+
+    def split_by(self, half: Half) -> str | None:
+        """The column by whose values the read of a half is split; None for one range."""
+        given = self.partition_column
+        return given if given is None or isinstance(given, str) else given.get(half)
 
     @property
     def geometry(self) -> Geometry | None:

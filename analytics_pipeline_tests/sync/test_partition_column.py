@@ -17,9 +17,9 @@ from analytics_pipeline_tests.sync.scenario import NOW, fill, job_of, spec_of
 
 def test_one_name_stands_for_both_halves_and_each_may_have_its_own() -> None:
     """Otherwise a dataset whose halves have no column in common cannot be read in parallel."""
-    assert spec_of(partition_column="id").partition_column == {Half.DATASET: "id", Half.RESULTS: "id"}
-    assert spec_of(partition_column={"results": "id"}).partition_column == {Half.RESULTS: "id"}
-    assert spec_of().partition_column == {}
+    assert [spec_of(partition_column="id").split_by(half) for half in Half] == ["id", "id"]
+    assert [spec_of(partition_column={"results": "id"}).split_by(half) for half in Half] == [None, "id"]
+    assert [spec_of().split_by(half) for half in Half] == [None, None]
     with pytest.raises(ValidationError, match="for each half"):
         spec_of(partition_column={"records": "id"})
 

@@ -321,7 +321,7 @@ def test_A2_texts_that_look_like_something_else_stay_texts(  # noqa: N802 - a fi
 def test_an_array_of_two_dimensions_stops_the_read(postgres_url: str, tier: Tier, value: str) -> None:
     """Otherwise a matrix arrives flattened, and its shape is lost without a word."""
     query = f"""SELECT g, CASE WHEN g = 3 THEN {value} END AS "odd ""name" FROM generate_series(1, 5) AS g"""
-    with pytest.raises(MultidimensionalArray, match=r'Column odd "name holds .* to_jsonb'):
+    with pytest.raises(MultidimensionalArray, match=r'Column odd "name holds .* json` for its query under `types`'):
         read(postgres_url, query, tier)
 
 

@@ -36,6 +36,7 @@ from analytics_pipeline.errors import (
     SourceSerializationFailed,
     SourceTimeout,
     SourceUnreachable,
+    ValueDoesNotFit,
 )
 from analytics_pipeline.sync.postgres.causes import cause_of
 from analytics_pipeline.sync.postgres.source_url import url_problem, value_problem
@@ -44,6 +45,9 @@ DRIVER_ERRORS = (psycopg.Error, adbc_driver_manager.Error, pa.ArrowException, OS
 ARRAY_GUARD = "analytics_pipeline: more than one dimension in "
 """What the SQL of an array column makes Postgres complain about; see `types`."""
 
+VALUE_GUARD = "analytics_pipeline: a value does not fit into "
+"""The same for a column whose type the dataset chose; see `stored_as`."""
+
 MASK = "***"
 _LONGEST_DETAIL = 500
 _SQLSTATE = re.compile(r"SQLSTATE: (\w{5})")
@@ -51,6 +55,7 @@ _PREFIXES = re.compile(
     r"^(?:[A-Z_]+: )?(?:\[libpq\] )?(?:Failed to [^:]*: |Execution error \[\w+\]: |could not begin COPY: )*"
 )
 _GUARDED = re.compile(re.escape(ARRAY_GUARD) + r"(.*?)[\"\u201d\u00bb]?$")
+_UNFIT = re.compile(re.escape(VALUE_GUARD) + r"(.*?): (.*?)[\"\u201d\u00bb]?$")
 _INVALID_TEXT = "22P02"
 
 
@@ -120,9 +125,8 @@ def source_error(error: Exception, url: SecretStr) -> SourceError:
     detail, state = _first_line(text), sqlstate(error)
     if cause := cause_of(str(source), state, raw, detail):
         return cause
-    guarded = _GUARDED.search(detail) if state == _INVALID_TEXT else None
-    if guarded:
-        return MultidimensionalArray(guarded[1])
+    if state == _INVALID_TEXT and (guarded := _guarded(detail)):
+        return guarded
     for matches, build in _BY_STATE:
         if state is not None and matches(state):
             return build(str(source), detail)
@@ -132,6 +136,14 @@ def source_error(error: Exception, url: SecretStr) -> SourceError:
         if pattern.search(raw):  # a short password would be scrubbed out of the words to look for
             return build(str(source), detail)
     return SourceReadFailed(str(source), detail)
+
+
+def _guarded(detail: str) -> SourceError | None:
+    """What the SQL of a column made Postgres complain about."""
+    if deep := _GUARDED.search(detail):
+        return MultidimensionalArray(deep[1])
+    unfit = _UNFIT.search(detail)
+    return ValueDoesNotFit(unfit[2], unfit[1]) if unfit else None
 
 
 def url_of(connection: psycopg.Connection) -> SecretStr:

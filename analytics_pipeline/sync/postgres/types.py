@@ -49,6 +49,7 @@ class ColumnRule:
         hash_template: SQL for its 64-bit hash, in which {v} is the value and {seed} an integer; equal hashes mean
             identical values, not just equal ones. NULL for NULL.
         identity: what stands for the expression in a spec hash, where an older spelling gave the same values.
+        loss: which values the store does not keep as they are, in words for people.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ColumnRule:
     value: str = ""
     hash_template: str = ""
     identity: str = ""
+    loss: str = ""
 
     def hashed(self, seed: int) -> str:
         """SQL over alias q for the value's hash."""
@@ -78,13 +80,13 @@ class _Form:
     identity: str = ""
 
 
-def _hash_of_text(sql: str) -> str:
+def hash_of_text(sql: str) -> str:
     """A nondeterministic collation would call different texts equal."""
     return f'pg_catalog.hashtextextended(({sql}) COLLATE pg_catalog."C", {{seed}})'
 
 
 _TEXT = "{v}::pg_catalog.text"
-_TEXT_HASH = _hash_of_text(_TEXT)
+_TEXT_HASH = hash_of_text(_TEXT)
 # 0 and -0 are equal, yet not the same.
 _FLOAT_HASH = (
     f"CASE WHEN {{v}} OPERATOR(pg_catalog.=) 0 THEN {_TEXT_HASH} "
@@ -110,7 +112,7 @@ def _native(arrow: pa.DataType, hashed: str) -> _Form:
 
 def _text(sql: str = _TEXT, arrow: pa.DataType | None = None, hashed: str | None = None) -> _Form:
     """A form that travels as text, and is hashed as exactly that text unless a hash of the value says as much."""
-    return _Form(arrow or pa.string(), sql, pa.string(), sql, hashed or _hash_of_text(sql))
+    return _Form(arrow or pa.string(), sql, pa.string(), sql, hashed or hash_of_text(sql))
 
 
 def _guarded(arrow: pa.DataType, wire: pa.DataType, condition: str, number: str, hashed: str) -> _Form:
@@ -197,7 +199,16 @@ def rule_for(column: SourceColumn) -> ColumnRule:
         value=value,
         hash_template=_hash_of(column, form),
         identity=_fill(form.identity, value, column.name),
+        loss=_loss_of(column.element or column),
     )
+
+
+def _loss_of(column: SourceColumn) -> str:
+    if not column.builtin or column.element is not None:
+        return ""
+    if column.typname == "numeric":
+        return "numeric becomes the nearest double" if column.typmod == -1 else "NaN becomes NULL"
+    return "infinity becomes NULL" if column.typname in {"date", "timestamp", "timestamptz"} else ""
 
 
 def _hash_of(column: SourceColumn, form: _Form) -> str:
@@ -254,7 +265,7 @@ def _list_hash(element: SourceColumn, inner: _Form, sql: str) -> str:
         if element.server < _NAMED_HASHES:
             return _BYTES_HASH.replace("{send}", "array_send")
         return "pg_catalog.hashbyteaextended(pg_catalog.array_send({v}), {seed})"
-    return _hash_of_text(f"{sql}::pg_catalog.text") if inner.arrow == pa.string() and inner.sql != "{v}" else _TEXT_HASH
+    return hash_of_text(f"{sql}::pg_catalog.text") if inner.arrow == pa.string() and inner.sql != "{v}" else _TEXT_HASH
 
 
 def _elementwise(sql: str) -> str:
