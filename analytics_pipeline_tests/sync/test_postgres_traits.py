@@ -181,6 +181,25 @@ def test_every_reason_to_differ_is_named(connection: psycopg.Connection) -> None
     assert not any(traits.moves_only_with_writes for traits in found.values())
 
 
+PARTLY_ORDERED = (
+    "SELECT s, n, count(*) AS c FROM item GROUP BY s, n ORDER BY s LIMIT 2",
+    "SELECT * FROM doubly ORDER BY a LIMIT 2",
+)
+
+
+def test_an_order_by_a_part_of_a_key_or_of_the_groups_is_not_total(
+    postgres_url: str, connection: psycopg.Connection
+) -> None:
+    """Rows that are equal in it may come in any order, so that a LIMIT cuts off others each time."""
+    execute(postgres_url, "CREATE TABLE doubly (a int NOT NULL, b int NOT NULL, v text, PRIMARY KEY (a, b))")
+    steady = "SELECT * FROM doubly ORDER BY b, a LIMIT 2"
+    assert [query_traits(connection, query).ordered_cut for query in (*PARTLY_ORDERED, steady)] == [
+        (LIMIT,),
+        (LIMIT,),
+        (),
+    ]
+
+
 def test_system_views_move_by_themselves(connection: psycopg.Connection) -> None:
     traits = query_traits(connection, "SELECT pid FROM pg_stat_activity")
     assert "pg_stat_get_activity()" in traits.unlogged_or_foreign

@@ -51,6 +51,15 @@ def test_a_sync_leaves_what_people_ask_for(postgres_url: str, store: Store) -> N
     assert second.last_incremental == second.last_sync
 
 
+def test_the_watermark_is_the_newest_row_whatever_partition_holds_it(postgres_url: str, store: Store) -> None:
+    """A row of the future lies among those that belong to no window."""
+    fill(postgres_url)
+    execute(postgres_url, "INSERT INTO records VALUES (8, '2024-02-01 00:00+00', 'future')")
+    job = job_of(store, postgres_url)
+    job.refresh(now=NOW)
+    assert read_status(store, job.spec).watermarks["demo_dataset"] == "2024-02-01T00:00:00+00:00"
+
+
 def test_a_selection_is_told_until_the_next_refresh(postgres_url: str, store: Store) -> None:
     """It promises its window and its half only."""
     fill(postgres_url)
