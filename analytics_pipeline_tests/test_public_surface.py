@@ -72,6 +72,7 @@ PUBLIC = {
         "CompactedTable",
         "CompactionRules",
         "DataFile",
+        "FileCheck",
         "JoinView",
         "JsonObject",
         "JsonValue",
@@ -144,42 +145,46 @@ def test_every_error_can_be_imported_from_one_place() -> None:
     assert set(errors.__all__) == defined
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_opens_with_its_charter(path: Path) -> None:
+def lacks_of_charter(path: Path) -> list[str]:
     docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
-
-    assert docstring, "it says nothing of itself"
-    if path.name != "__init__.py" and path not in SCRIPTS:
-        assert "Belongs here:" in docstring
-        assert "Does not:" in docstring
+    wanted = [""] if path.name == "__init__.py" or path in SCRIPTS else ["Belongs here:", "Does not:"]
+    return [part or "a docstring" for part in wanted if not docstring or part not in docstring]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_fits_in_a_head(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+def test_every_module_opens_with_its_charter() -> None:
+    assert {name_of(path): lacks for path in MODULES if (lacks := lacks_of_charter(path))} == {}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_make_target_of_a_page_exists(page: Path) -> None:
+def test_every_module_fits_in_a_head() -> None:
+    lines = {name_of(path): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
+
+
+def test_every_make_target_of_a_page_exists() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
-
-    named = {command.split(" ")[-1] for command in commands(page)}
-    assert named - targets == set()
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_relative_link_of_a_page_leads_somewhere(page: Path) -> None:
-    links = [link.partition("#")[0] for link in LINK.findall(page.read_text()) if "://" not in link]
-
-    assert [link for link in links if link and not (page.parent / link).exists()] == []
+    named = {(name_of(page), command.split(" ")[-1]) for page in PAGES for command in commands(page)}
+    assert {(page, target) for page, target in named if target not in targets} == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_file_that_a_page_names_exists(page: Path) -> None:
-    named = {path for path in IN_BACKTICKS.findall(page.read_text()) if not ELSEWHERE.fullmatch(path)}
+def test_every_relative_link_of_a_page_leads_somewhere() -> None:
+    links = [(page, link.partition("#")[0]) for page in PAGES for link in LINK.findall(page.read_text())]
+    dead = {
+        (name_of(page), link)
+        for page, link in links
+        if link and "://" not in link and not (page.parent / link).exists()
+    }
+    assert dead == set()
 
-    places = (REPOSITORY, PACKAGE, page.parent)
-    assert {path for path in named if not any((place / path).exists() for place in places)} == set()
+
+def test_every_file_that_a_page_names_exists() -> None:
+    named = [(page, path) for page in PAGES for path in IN_BACKTICKS.findall(page.read_text())]
+    absent = {
+        (name_of(page), path)
+        for page, path in named
+        if not ELSEWHERE.fullmatch(path)
+        and not any((place / path).exists() for place in (REPOSITORY, PACKAGE, page.parent))
+    }
+    assert absent == set()
 
 
 def test_the_repository_is_free_of_paths_of_somebodys_machine() -> None:
