@@ -82,6 +82,13 @@ class TooManyMetrics(ApiError):
         super().__init__(f"Too many metrics: {count}. Ask for at most {limit} at once.")
 
 
+class MetricUnknown(ApiError):
+    """Names that are neither columns of numbers nor metrics."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(f"Unknown metrics: {_listed(names)}. Name columns of numbers, or metrics that have results.")
+
+
 class RequestTimedOut(ApiError):
     """The answer was not there in time; its query was interrupted."""
 

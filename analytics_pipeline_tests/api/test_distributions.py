@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import duckdb
 import numpy as np
 import polars as pl
 import pytest
 
+from analytics_pipeline.api.questions.pearson import coefficients
 from analytics_pipeline.store import Store
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.analytics import FILTERED, ROOT, close, or_zero, quantile
@@ -105,7 +108,7 @@ def test_correlation_of_metrics_is_of_records(api: Api, frame: pl.DataFrame) -> 
     wide = frame.filter(pl.col("metric_score").is_not_null()).pivot(
         "metric_name", index="dataset_id", values="metric_score", aggregate_function="mean"
     )
-    names = ["faithfulness", "relevancy", "no such metric"]
+    names = ["faithfulness", "relevancy", "failure"]  # the last one has no scores
 
     answer = api.json(f"{ROOT}/correlation", metrics=",".join(names))
 
@@ -114,6 +117,47 @@ def test_correlation_of_metrics_is_of_records(api: Api, frame: pl.DataFrame) -> 
     assert (matrix == matrix.T).all()
     assert matrix.diagonal().tolist() == [pytest.approx(1), pytest.approx(1), 0]
     assert matrix[2].tolist() == [0, 0, 0]
+
+
+def test_correlation_refuses_metrics_that_do_not_exist(api: Api) -> None:
+    """Thirty names of nothing cost as much as thirty metrics."""
+    answer = api.get(f"{ROOT}/correlation", metrics="faithfulness,no such metric,latency,query")
+
+    assert (answer.status_code, answer.json()["success"]) == (400, False)
+    assert "no such metric, query" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e149, 1e-150])
+def test_coefficients_of_all_pairs_are_those_that_duckdb_computes(scale: float) -> None:
+    """With missing values, constants, and offsets that would cancel every digit in plain sums."""
+    drawn = np.random.default_rng(5)
+    rows = drawn.normal(size=(3000, 9))
+    rows[:, 1] += 2 * rows[:, 0]
+    rows[:, 2] = 7.0
+    rows[:, 3] = 1e3 + rows[:, 0] + rows[:, 3]
+    rows[:, 4] = np.where(np.arange(3000) % 2, 0.1, rows[:, 4])
+    rows[drawn.random((3000, 9)) < 0.3] = np.nan
+    rows[::2, 5] = np.nan  # where there is a value, column 4 is constant
+    rows[:, 6] = np.nan
+    rows[1:, 7] = np.nan
+    rows[:, 8] = np.where(np.arange(3000) % 2, 1e3 + 1e-2 * rows[:, 8], rows[:, 8])
+    rows *= scale
+    frame = pl.DataFrame(rows, schema=[f"m{number}" for number in range(9)]).fill_nan(None)
+
+    found = coefficients(rows)
+
+    for left in range(9):
+        for right in range(9):
+            sql = f"SELECT corr(m{left}, m{right}) FROM frame"
+            with duckdb.connect() as connection:
+                connection.register("frame", frame.with_columns(pl.all() / scale).to_arrow())
+                value = connection.execute(sql).fetchall()[0][0]
+            expected = value if value is not None and math.isfinite(value) else 0.0
+            assert found[left, right] == pytest.approx(expected, abs=1e-9), (left, right)
+
+
+def test_a_correlation_of_no_rows_is_nothing() -> None:
+    assert coefficients(np.empty((0, 2))).tolist() == [[0, 0], [0, 0]]
 
 
 def test_correlation_without_metrics_is_of_all_of_them(api: Api, frame: pl.DataFrame) -> None:

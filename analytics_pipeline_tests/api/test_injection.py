@@ -43,7 +43,7 @@ PARAMETERS: list[tuple[str, str]] = [
     *(("/api/store/data/monitoring", name) for name in (*FILTERS, "sort_by", "columns", "search")),
 ]
 REQUIRED = {f"{ANALYTICS}/classification-trends": {"metric_name": "intent"}}
-OUTCOMES = {"group_by": {400}, "metric": {400}}
+OUTCOMES = {"group_by": {400}, "metric": {400}, "metrics": {200, 400}}
 
 
 @pytest.mark.parametrize(("path", "name"), PARAMETERS)

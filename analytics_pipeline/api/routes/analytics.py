@@ -81,7 +81,9 @@ async def correlations(request: Request, given: Annotated[asked.CorrelationParam
 
     def question(table: Published) -> shapes.Correlation:
         rows = given.of(table.visible(given.metric_name) if named is None else table.rows)
-        return correlation.correlation(table.ask, rows, _metric_names(table) if named is None else named)
+        if named is None:
+            return correlation.correlation(table.ask, rows, _metric_names(table))
+        return correlation.correlation(table.ask, rows, named, known_in=table.rows)
 
     return await service_of(request).answer(request, MONITORING, given, question)
 
