@@ -18,7 +18,7 @@ import dagster as dg
 import duckdb
 from dagster_duckdb import DuckDBResource
 
-from analytics_pipeline.errors import SourceUrlMissing, StoreNotFound
+from analytics_pipeline.errors import ManifestUnreadable, SourceUrlMissing, StoreNotFound
 from analytics_pipeline.settings import Home, find_home
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
@@ -96,15 +96,25 @@ class AnalyticsResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def status(self, spec: SplitSyncSpec) -> DatasetStatus:
         """What is known of a dataset; makes nothing."""
-        from analytics_pipeline.sync.status import DatasetStatus, read_status  # noqa: PLC0415 - see the module's charter
+        from analytics_pipeline.sync.status import (  # noqa: PLC0415 - see the module's charter
+            DatasetStatus,
+            State,
+            read_status,
+        )
 
         store = self._published()
-        return read_status(store, spec) if store is not None else DatasetStatus(spec.name)
+        try:
+            return read_status(store, spec) if store is not None else DatasetStatus(spec.name)
+        except ManifestUnreadable as error:
+            return DatasetStatus(spec.name, State.ERROR, str(error))
 
     def holds_nothing_of(self, spec: SplitSyncSpec) -> bool:
         """Whether no half of a dataset was ever published."""
         store = self._published()
-        return store is None or not any(spec.table(half) in store.manifest().tables for half in Half)
+        try:
+            return store is None or not any(spec.table(half) in store.manifest().tables for half in Half)
+        except ManifestUnreadable:  # a refresh goes back to what can be read
+            return False
 
     def _published(self) -> Store | None:
         from analytics_pipeline.store import open_store  # noqa: PLC0415 - see the module's charter

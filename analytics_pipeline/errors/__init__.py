@@ -20,7 +20,13 @@ from analytics_pipeline.errors.api import (
     TableSyncing,
     TooManyMetrics,
 )
-from analytics_pipeline.errors.append import AppendedFileUnreadable, AppendFailed, ColumnTypeChanged
+from analytics_pipeline.errors.append import (
+    AppendedFilesLost,
+    AppendedFileUnreadable,
+    AppendFailed,
+    ColumnTypeChanged,
+    TablesNotFound,
+)
 from analytics_pipeline.errors.base import (
     AnalyticsError,
     ExtraMissing,
@@ -193,6 +199,7 @@ __all__ = [
     "ApiError",
     "AppendFailed",
     "AppendedFileUnreadable",
+    "AppendedFilesLost",
     "AssetInputRefused",
     "AssetOutputRefused",
     "BackupFailed",
@@ -343,6 +350,7 @@ __all__ = [
     "TableNotAvailable",
     "TableNotFound",
     "TableSyncing",
+    "TablesNotFound",
     "TooManyMetrics",
     "TooManyPartitions",
     "TooManyRows",

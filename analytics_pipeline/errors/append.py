@@ -35,3 +35,22 @@ class AppendFailed(StoreError):
 
     def __init__(self, root: str, detail: str) -> None:
         super().__init__(f"{root}: the rows were not stored: {detail}. Nothing was changed; write them again.")
+
+
+class AppendedFilesLost(StoreError):
+    """A table has lost files that its index knows.
+
+    Args:
+        words: the table, the files, and the ways out.
+    """
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words)
+
+
+class TablesNotFound(StoreError):
+    """A folder of append-only tables that is read does not exist."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        super().__init__(f"{root} does not exist, so it holds no table. Check the path; the first write makes it.")

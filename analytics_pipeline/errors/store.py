@@ -177,8 +177,8 @@ class ManifestUnreadable(StoreError):
 
     def __init__(self, path: str, detail: str) -> None:
         super().__init__(
-            f"{path} cannot be read: {detail}. Restore it from a backup; or move it away to go back to the version "
-            f"before, whose files are kept for the grace period."
+            f"{path} cannot be read: {detail}. Refresh the datasets, which goes back to the version before and reads "
+            f"again what has changed since; or restore a backup."
         )
 
 

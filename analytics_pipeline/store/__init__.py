@@ -26,7 +26,7 @@ from analytics_pipeline.store.reader import Reading
 from analytics_pipeline.store.schema import Column
 from analytics_pipeline.store.sealed import Parameter, Parameters
 from analytics_pipeline.store.stage import ResumableStage, Stage
-from analytics_pipeline.store.store import Store, create_store, open_store
+from analytics_pipeline.store.store import Store, create_store, open_store, unopened_store
 from analytics_pipeline.store.sweep import Swept
 
 __all__ = [
@@ -57,4 +57,5 @@ __all__ = [
     "TableChange",
     "create_store",
     "open_store",
+    "unopened_store",
 ]

@@ -34,7 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         home = find_home()
         sys.stderr.write(f"Home: {home}\n")
-        store = open_for_restore(home.store) if chosen.run is _restore else open_store(home.store)
+        if chosen.command == "verify":
+            return _verify(home)
+        if chosen.command == "forget":
+            return _forget(home, chosen.table)
+        store = open_for_restore(home.store) if chosen.command == "restore" else open_store(home.store)
         try:
             sys.stdout.write(chosen.run(store, home, chosen))
         finally:
@@ -58,6 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     command("compact", _compact, "merge small files of closed partitions; rows and queries stay the same")
     command("sweep", _sweep, "remove what dead processes left, and files past their grace")
     command("catalog", _catalog, "build the catalog anew from the manifest")
+    commands.add_parser("verify", help="read every file of the home, name what is not as it was written")
+    forget = commands.add_parser("forget", help="go on without the rows of an append-only table's lost files")
+    forget.add_argument(
+        "table", help="of capability runs, such as maite_evaluation; or of training runs: experiments.runs"
+    )
     backup = command("backup", _backup, "copy the current version to a store of its own")
     backup.add_argument("folder", type=_folder, help="not there yet, or empty")
     restore = command("restore", _restore, "publish the state of a backup in place of the current one")
@@ -104,6 +113,29 @@ def _sweep(store: Store, _home: Home, _chosen: argparse.Namespace) -> str:
 def _catalog(store: Store, home: Home, _chosen: argparse.Namespace) -> str:
     version = store.regenerate_catalog().version
     return f"{home.store / 'catalog.duckdb'} is built anew from version {version}.\n"
+
+
+def _forget(home: Home, table: str) -> int:
+    """Go on without a table's lost files."""
+    from analytics_pipeline.housekeeping.verify import forget  # noqa: PLC0415 - as in `_verify`
+
+    names = forget(home, table)
+    sys.stdout.write("".join(f"{name} is missed no longer.\n" for name in names) or f"{table} has lost no file.\n")
+    return 0
+
+
+def _verify(home: Home) -> int:
+    """Name everything that is damaged; the exit code is 1 if anything is."""
+    from analytics_pipeline.housekeeping.verify import verify_home  # noqa: PLC0415 - a command may look at all layers
+
+    found = verify_home(home)
+    for damage in found.damages:
+        sys.stdout.write(f"{damage}\n")
+    unproven = f", {found.unproven:,} have no recorded digest" if found.unproven else ""
+    sys.stdout.write(
+        f"{found.files:,} files were compared with their digest{unproven}; {len(found.damages)} damages.\n"
+    )
+    return 1 if found.damages else 0
 
 
 def _backup(store: Store, _home: Home, chosen: argparse.Namespace) -> str:

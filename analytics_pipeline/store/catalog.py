@@ -19,7 +19,7 @@ from analytics_pipeline.store.append.published import create_append_views
 from analytics_pipeline.store.layout import Layout, fsync_path
 from analytics_pipeline.store.manifest import JoinView, Manifest, Table
 from analytics_pipeline.store.partition import DataFile, uncovered_files
-from analytics_pipeline.store.schema import Column, Columns, file_literal, identifier, literal
+from analytics_pipeline.store.schema import Column, Columns, failing_sql, file_literal, identifier, literal
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +87,7 @@ def _view_sql(table: Table, layout: Layout) -> str:
         return table_sql(table, layout)
     reason = f"{table.name} has lost {layout.root}/{lost}, or a part of it. Refresh its dataset."
     logger.warning(reason)
-    columns = ", ".join(f"failure::{type_} AS {identifier(name)}" for name, type_ in table.columns)
-    # The failure stands in every column and in the condition, or a filter would be folded to no rows without a word.
-    return f"SELECT {columns} FROM (SELECT error({literal(reason)})::VARCHAR AS failure) WHERE failure IS NULL"
+    return failing_sql(table.columns, reason)
 
 
 def _write_store_tables(connection: duckdb.DuckDBPyConnection, manifest: Manifest, layout: Layout) -> None:

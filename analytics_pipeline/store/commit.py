@@ -15,7 +15,8 @@ import logging
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,12 +54,67 @@ def load_manifest(layout: Layout) -> Manifest:
         ManifestUnreadable, StoreFormatUnknown: see `read_manifest`.
     """
     while version := layout.newest_version():
+        if _is_lost_after(layout, version):
+            raise ManifestUnreadable(str(layout.manifest_of(layout.published_version())), "it is gone")
         try:
             return read_manifest(layout.manifest_of(version))
         except FileNotFoundError:
             if layout.newest_version() == version:
                 raise ManifestUnreadable(str(layout.manifest_of(version)), "it is a link to nothing") from None
             # Otherwise many commits have passed since the folder was listed: this one was pruned.
+    if _is_lost_after(layout, 0):
+        raise ManifestUnreadable(str(layout.manifest_of(layout.published_version())), "it is gone")
+    return Manifest()
+
+
+def _is_lost_after(layout: Layout, version: int) -> bool:
+    """Whether the catalog shows a later version than the newest manifest, so that a manifest was deleted."""
+    published = layout.published_version()
+    return published > version and layout.newest_version() == version
+
+
+def recover_manifest(layout: Layout, log: Callable[[str], None]) -> bool:
+    """Go back to the newest manifest that can be read, where the newest one is damaged or gone; whether it was.
+
+    Only for who then compares every table with its source: until then readers would see an older state.
+
+    Args:
+        layout: the store.
+        log: gets a line that names the manifest and the version that takes its place.
+
+    Raises:
+        StoreFormatUnknown: see `read_manifest`.
+        StoreBusy, StoreUnwritable: see `held`.
+        CommitFailed, CommitUnconfirmed: see `commit`.
+    """
+    try:
+        load_manifest(layout)
+    except ManifestUnreadable:
+        pass
+    else:
+        return False
+    with held(layout):
+        try:
+            load_manifest(layout)
+        except ManifestUnreadable as error:
+            damaged = error
+        else:
+            return False
+        newest = max(layout.newest_version(), layout.published_version())
+        earlier = _newest_readable(layout, newest)
+        log(f"{damaged} Going back to version {earlier.version}: what has changed since is read again.")
+        retired = {item.path: item for item in _all_retired(layout)}
+        for file in earlier.live_files:
+            retired.pop(file.path, None)
+        following = replace(earlier, version=newest + 1, committed_at=datetime.now(UTC), retired=(*retired.values(),))
+        advance(layout, following)
+    return True
+
+
+def _newest_readable(layout: Layout, newest: int) -> Manifest:
+    for version in range(newest, 0, -1):
+        with suppress(ManifestUnreadable, FileNotFoundError):
+            return read_manifest(layout.manifest_of(version))
     return Manifest()
 
 
@@ -71,9 +127,15 @@ def load_or_retire(layout: Layout) -> Manifest:
     try:
         return load_manifest(layout)
     except ManifestUnreadable:
-        now, files = datetime.now(UTC), sorted(layout.tables.rglob("*.parquet"))
-        retired = [Retired(str(path.relative_to(layout.root)), path.stat().st_size, now) for path in files]
-        return Manifest(layout.newest_version(), now, retired=tuple(retired))
+        newest = max(layout.newest_version(), layout.published_version())
+        return Manifest(newest, datetime.now(UTC), retired=tuple(_all_retired(layout)))
+
+
+def _all_retired(layout: Layout) -> Iterator[Retired]:
+    """Every data file on the disk, as retired now."""
+    now = datetime.now(UTC)
+    for path in sorted(layout.tables.rglob("*.parquet")):
+        yield Retired(str(path.relative_to(layout.root)), path.stat().st_size, now)
 
 
 def commit(layout: Layout, stage: Stage, change: Change) -> Manifest:

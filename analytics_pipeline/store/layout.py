@@ -109,6 +109,13 @@ class Layout:
             raise StoreReadDenied(str(self.manifests)) from None
         return max((int(name[:-8]) for name in names if _MANIFEST.fullmatch(name)), default=0)
 
+    def published_version(self) -> int:
+        """The version that the link to the catalog names, which is moved after a manifest is written; 0 without one."""
+        try:
+            return int(self.catalog.readlink().stem)
+        except (OSError, ValueError):
+            return 0
+
     def create(self) -> None:
         """Make the folders, after a check that the file system keeps the promises the store rests on.
 

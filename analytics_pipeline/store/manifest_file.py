@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from hashlib import sha256
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics_pipeline.errors import ManifestUnreadable, StoreFormatUnknown, StoreReadDenied
+from analytics_pipeline.store.digest import ALTERED
 from analytics_pipeline.store.manifest import JoinView, JsonValue, Manifest, Metadata, Retired, Table
 from analytics_pipeline.store.partition import DataFile, Partition
 from analytics_pipeline.store.schema import Column, Columns
@@ -26,6 +28,8 @@ FORMAT = 2
 """Format 1 kept the metadata of each table with the table, and knew no file of several partitions."""
 
 _META_KEY = b"analytics_pipeline"
+_DIGEST_KEY = b"analytics_pipeline.sha256"
+_UNKNOWN = b"0" * 64
 _MOMENT = pa.timestamp("us", "UTC")
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("table_name", pa.string()),
@@ -55,6 +59,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write a manifest as one Parquet file: a row a live file, an empty partition, or a retired file."""
     meta: dict[str, JsonValue] = {
         "format": FORMAT,
+        "has_digest": True,
         "version": manifest.version,
         "committed_at": manifest.committed_at.isoformat() if manifest.committed_at else None,
         "views": [
@@ -85,8 +90,24 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         for item in manifest.retired
     )
     arrays = [pa.array([row[i] for row in rows], type=column.type) for i, column in enumerate(_SCHEMA)]
-    schema = _SCHEMA.with_metadata({_META_KEY: json.dumps(meta, allow_nan=False).encode()})
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
+    metadata = {_META_KEY: json.dumps(meta, allow_nan=False).encode(), _DIGEST_KEY: _UNKNOWN}
+    rows_of_all = pa.Table.from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows_of_all, sink, compression="zstd")
+    path.write_bytes(_with_digest(sink.getvalue().to_pybytes()))
+
+
+def _with_digest(content: bytes) -> bytes:
+    """A manifest's bytes with their own digest, which is that of the bytes with zeros in its place."""
+    place = content.rfind(_UNKNOWN)
+    return content[:place] + sha256(content).hexdigest().encode() + content[place + len(_UNKNOWN) :]
+
+
+def _refuse_altered(content: bytes, digest: bytes) -> None:
+    place = content.rfind(digest)
+    original = content[:place] + _UNKNOWN + content[place + len(digest) :]
+    if sha256(original).hexdigest().encode() != digest:
+        raise ValueError(ALTERED)
 
 
 def _partition_rows(table: str, partition: Partition, known: dict[Columns, int]) -> Iterator[tuple[object, ...]]:
@@ -118,8 +139,12 @@ def read_manifest(path: Path) -> Manifest:
         StoreReadDenied: this user may not read it.
     """
     try:
-        with pq.ParquetFile(path) as file:
-            meta = json.loads((file.schema_arrow.metadata or {})[_META_KEY])
+        content = path.read_bytes()
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            metadata = file.metadata.metadata or {}  # the schema's own copy of it was made before the digest
+            meta = json.loads(metadata[_META_KEY])
+            if _DIGEST_KEY in metadata or meta.get("has_digest"):  # not in those of earlier releases
+                _refuse_altered(content, metadata[_DIGEST_KEY])
             columns = file.read().to_pydict()
         return _manifest(path, meta, columns)
     except FileNotFoundError:

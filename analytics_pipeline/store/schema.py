@@ -192,3 +192,15 @@ def merged_columns(table: str, published: Sequence[Column], incoming: Iterable[C
             raise IncompatibleColumn(table, known, merged[known], new)
         merged[known] = wider
     return tuple(Column(name, type_) for name, type_ in merged.items())
+
+
+def failing_sql(columns: Columns, reason: str) -> str:
+    """The SELECT of a table that cannot be read: whoever asks it anything gets the reason as an error.
+
+    Args:
+        columns: of the table.
+        reason: a sentence that names what is wrong and the way out.
+    """
+    selected = ", ".join(f"failure::{type_} AS {identifier(name)}" for name, type_ in columns)
+    # The failure stands in every column and in the condition, or a filter would be folded to no rows without a word.
+    return f"SELECT {selected} FROM (SELECT error({literal(reason)})::VARCHAR AS failure) WHERE failure IS NULL"

@@ -88,7 +88,7 @@ class Store:
         """The current state."""
         version = self.layout.newest_version()
         with self._guard:
-            if self._manifest.version != version:
+            if self._manifest.version != version or version == 0:  # all manifests may be lost
                 self._manifest = commits.load_manifest(self.layout)
             return self._manifest
 
@@ -168,6 +168,14 @@ class Store:
 
     def _is_damaged(self, file: DataFile) -> bool:
         return self.layout.size_of(file.path) != file.bytes
+
+    def recover(self, log: Callable[[str], None] = logger.warning) -> bool:
+        """Go back to the newest readable version where the manifest is damaged; see `commit.recover_manifest`."""
+        try:
+            self.manifest()
+        except ManifestUnreadable:
+            return commits.recover_manifest(self.layout, log)
+        return False
 
     def compact(self, rules: CompactionRules = _RULES) -> Sequence[CompactedTable]:
         """Merge small files of closed partitions; see `compaction.compact`."""
@@ -273,12 +281,24 @@ def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
 
     Raises:
         StoreNotFound: there is none.
-        ManifestUnreadable, StoreFormatUnknown: its newest version cannot be read.
+        StoreFormatUnknown: a later release wrote it.
     """
     layout = Layout(root.expanduser().resolve())
     if not layout.manifests.is_dir():
         raise StoreNotFound(str(layout.root))
     return _opened(layout, grace)
+
+
+def unopened_store(root: Path) -> Store:
+    """The store at a folder as it lies there: nothing is repaired, so that what is damaged can be named.
+
+    Raises:
+        StoreNotFound: there is none.
+    """
+    layout = Layout(root.expanduser().resolve())
+    if not layout.manifests.is_dir():
+        raise StoreNotFound(str(layout.root))
+    return Store(layout)
 
 
 def open_for_restore(root: Path) -> Store:
@@ -297,7 +317,8 @@ def _opened(layout: Layout, grace: timedelta) -> Store:
 
     On a store that this user cannot write it is left as it is; sessions then build one of their own.
     """
-    with contextlib.suppress(StoreUnwritable, PermissionError):
+    # A damaged manifest is named by the first question; a refresh can go back to the one before.
+    with contextlib.suppress(StoreUnwritable, PermissionError, ManifestUnreadable):
         layout.restore_folders()
         if not _is_published(layout):
             commits.refresh_catalog(layout)

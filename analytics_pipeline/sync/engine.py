@@ -88,6 +88,7 @@ class SyncJob:
             SyncError: the source cannot be read, or not into these tables; the store is as it was.
             StoreError: the store refused the commit.
         """
+        self.store.recover(self.log)
         if self.is_unchanged(now=now):
             self.log(f"{self.spec.name}: nothing was written in the source's server since it was compared last.")
             manifest = self.store.manifest()
@@ -105,6 +106,7 @@ class SyncJob:
         Raises:
             SyncError, StoreError: as `refresh`.
         """
+        self.store.recover(self.log)
         intact = self.check_files()
         outcome = self._run(self._comparing(audited), now)
         return replace(outcome, checks=[*outcome.checks, *intact])
@@ -140,6 +142,7 @@ class SyncJob:
         Raises:
             SyncError, StoreError: as `refresh`.
         """
+        self.store.recover(self.log)
         return self._run(Wish(frozenset(Half), first_time, Replace.TABLE_AND_COLUMNS, staging=Staging.ALWAYS), now)
 
     def is_unchanged(self, patience: float = GATE_SECONDS, *, now: datetime | None = None) -> bool:

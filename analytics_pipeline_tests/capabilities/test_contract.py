@@ -14,7 +14,14 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from analytics_pipeline.capabilities import AnalyticsStore, BaseRecord, Provenance, Record
+from analytics_pipeline.capabilities import (
+    AnalyticsStore,
+    BaseRecord,
+    DuckDBBackend,
+    ParquetBackend,
+    Provenance,
+    Record,
+)
 from analytics_pipeline.capabilities.tables import DataevalCleaningRecord
 from analytics_pipeline.errors import (
     AnalyticsError,
@@ -29,6 +36,7 @@ from analytics_pipeline.errors import (
     RunNotFound,
     RunRefused,
     TableNotFound,
+    TablesNotFound,
     TooManyRows,
 )
 from analytics_pipeline_tests.capabilities.scenario import (
@@ -55,10 +63,22 @@ DESCRIPTION = {
 }
 
 
+def test_a_home_that_does_not_exist_is_named_by_a_query_and_made_by_a_write(tmp_path: Path) -> None:
+    """An empty frame would say of a mistyped path that nothing was ever stored there."""
+    places = tmp_path / "mistyped", tmp_path / "mistyped.duckdb"
+    for backend, place in zip((ParquetBackend(places[0]), DuckDBBackend(places[1])), places, strict=True):
+        with pytest.raises(TablesNotFound, match="mistyped"):
+            backend.query_sql("SELECT count(*) FROM example")
+        assert not place.exists(), "reading makes nothing"
+        backend.write([example("a")])
+        assert backend.query_sql("SELECT count(*) FROM example").item() == 1
+    (tmp_path / "new").mkdir()
+    assert ParquetBackend(tmp_path / "new").query_sql("SELECT count(*) FROM example").is_empty()
+
+
 def test_an_empty_store_answers_and_does_not_fail(store: AnalyticsStore) -> None:
     """A notebook opens the store before the first run."""
     assert store.list_tables() == []
-    assert store.query_sql("SELECT * FROM dataeval_cleaning").is_empty()
     with pytest.raises(TableNotFound, match="example"):
         store.describe_table("example")
     with pytest.raises(RunNotFound, match="nobody"):

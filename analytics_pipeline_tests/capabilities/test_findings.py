@@ -272,4 +272,5 @@ def test_a_folder_that_the_peer_wrote_is_read_as_it_is(tmp_path: Path) -> None:
     store.backend.write([example("a"), example("b", notes="new")])
     assert uids(store) == ["a", "a", "a", "b"]
     shutil.rmtree(root / "example")
+    assert len(ParquetBackend(root).tables.forget("example")) == 4
     assert store.list_tables() == []

@@ -78,6 +78,7 @@ class StoreOfRuns(RuleBasedStateMachine):
         if self.files:
             name = sorted(self.files)[number % len(self.files)]
             (self.root / "example" / name).unlink()
+            self.backends[number % len(self.backends)].tables.forget("example")
             del self.files[name]
 
     @rule(who=WHO)

@@ -54,6 +54,7 @@ def test_a_file_that_the_catalog_lists_may_be_deleted_by_hand(tmp_path: Path) ->
     assert store.query("SELECT count(*) FROM capabilities.example").item() == 2
 
     foreign.unlink()
+    backend.tables.forget("example")
     AnalyticsStore(backend).write([run("c")])
 
     assert store.query("SELECT run_uid FROM capabilities.example").rows() == [("c",)]

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
+from analytics_pipeline.errors import QueryFailed
 from analytics_pipeline.store import Store, create_store, open_store
 from analytics_pipeline_tests.capabilities.scenario import OtherRecord, WiderRecord, run
 from analytics_pipeline_tests.capabilities.test_readers import (
@@ -121,12 +122,16 @@ def test_foreign_files_of_any_name_are_seen_once_anybody_has_looked(
 
 
 def test_a_file_deleted_by_hand_leaves_the_other_rows_of_its_copy(published: Store, runs: AnalyticsStore) -> None:
-    """The catalog is renewed by the next one who looks."""
+    """Whoever reads the catalog gets an error that names the file, until somebody says that it may be gone."""
     for uid in "abc":
         runs.write([run(uid)])
     tables_of(runs).tables.compact()
-    Path(runs.get_run_uri("b")).unlink()
+    gone = Path(runs.get_run_uri("b"))
+    gone.unlink()
     runs.write([run("d")])
+    with pytest.raises(QueryFailed, match=gone.name):
+        seen(published)
+    tables_of(runs).tables.forget("example")
     assert seen(published) == ["a", "c", "d"]
 
 

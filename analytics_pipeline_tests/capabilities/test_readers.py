@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
-from analytics_pipeline.errors import AppendFailed
+from analytics_pipeline.errors import AppendedFilesLost, AppendedFileUnreadable, AppendFailed, QueryFailed
 from analytics_pipeline_tests.capabilities.nobody import as_nobody
 from analytics_pipeline_tests.capabilities.processes import Progress, write_and_compact
 from analytics_pipeline_tests.capabilities.scenario import WiderRecord, example, files_below, run, uids
@@ -177,11 +177,49 @@ def test_a_folder_of_a_new_table_by_another_program_is_a_table(filled: ParquetBa
     assert filled.query_sql("SELECT sum(x) FROM theirs").item() == 3
 
 
-def test_a_file_deleted_by_hand_is_gone_with_its_runs(filled: ParquetBackend) -> None:
+@pytest.mark.parametrize("compacted", [True, False])
+def test_a_lost_file_is_named_by_every_query_until_its_runs_are_written_again(
+    filled: ParquetBackend, *, compacted: bool
+) -> None:
+    """Rows that vanish without a word are a wrong mean in somebody's report."""
+    if compacted:
+        filled.tables.compact()
+    gone = Path(filled.get_run_uri("c"))
+    gone.unlink()
+    for backend in (filled, ParquetBackend(filled.path)):
+        for sql in ("SELECT count(*) FROM example", "SELECT 1 FROM example WHERE run_uid = 'a'"):
+            with pytest.raises(QueryFailed, match=gone.name):
+                backend.query_sql(sql)
+        with pytest.raises(AppendedFilesLost, match=gone.name):
+            backend.get_run_uri("c")
+        with pytest.raises(AppendedFilesLost, match=gone.name):
+            backend.scan_table("example")
+        assert backend.query_sql("SELECT count(DISTINCT run_uid) FROM runs").item() == 4, "other tables go on"
+    AnalyticsStore(filled).write([run("c"), run("a")])
+    assert uids(filled) == ["a", "b", "c", "d", "e"]
+    assert_all_agree(filled, rows=5)
+
+
+def test_a_lost_file_that_is_put_back_is_read_again(filled: ParquetBackend, tmp_path: Path) -> None:
+    """From a backup: what it holds is compared with what was written."""
+    gone = Path(filled.get_run_uri("c"))
+    whole = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(QueryFailed, match=gone.name):
+        uids(filled)
+    gone.write_bytes(whole[:-40] + b"x" + whole[-39:])
+    with pytest.raises(AppendedFileUnreadable, match=gone.name):
+        uids(filled)
+    gone.write_bytes(whole)
+    assert uids(filled) == ["a", "b", "c", "d", "e"]
+
+
+def test_a_file_deleted_on_purpose_is_gone_with_its_runs_once_that_is_said(filled: ParquetBackend) -> None:
     """Also from a compacted copy; its runs can be written again."""
     filled.tables.compact()
     gone = Path(filled.get_run_uri("c"))
     gone.unlink()
+    assert filled.tables.forget("example") == [gone.name]
     assert uids(filled) == ["a", "b", "d", "e"]
     assert_all_agree(filled, rows=4)
     AnalyticsStore(filled).write([run("c"), run("a")])
@@ -196,6 +234,7 @@ def test_of_a_run_in_two_foreign_files_one_may_be_deleted(filled: ParquetBackend
     foreign_file(filled.path, "2.parquet", "twice")
     assert uids(filled).count("twice") == 2
     first.unlink()
+    filled.tables.forget("example")
     AnalyticsStore(filled).write([run("twice")])
     assert uids(filled).count("twice") == 1
 

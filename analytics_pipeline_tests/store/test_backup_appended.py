@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from analytics_pipeline.store import Store, create_store, open_store
-from analytics_pipeline.store.append.published import SCHEMAS
 from analytics_pipeline.store.append.tables import AppendTables
+from analytics_pipeline.store.append.views import SCHEMAS
 from analytics_pipeline_tests.store.scenario import facts, publish
 
 SCHEMA = SCHEMAS[0]

@@ -11,8 +11,9 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from analytics_pipeline.errors import DataFileMissing, ManifestUnreadable, QueryFailed
+from analytics_pipeline.errors import DataFileMissing, ManifestUnreadable, QueryFailed, StoreFormatUnknown
 from analytics_pipeline.store import JoinView, Store, create_store, open_store
+from analytics_pipeline_tests.damage import HARMS as HARMS_OF_FILES
 from analytics_pipeline_tests.store.scenario import facts, files_listed, files_on_disk, publish
 
 JOIN = JoinView("joined", "facts", "notes", "id", "note", "inner")
@@ -96,20 +97,54 @@ def test_a_mistyped_query_is_told_as_such_while_a_table_is_damaged(store: Store)
         store.query("SELECT 1 FROM nowhere_at_all_SELEC")
 
 
-def test_a_damaged_manifest_that_is_moved_away_leaves_the_version_before(store: Store, tmp_path: Path) -> None:
-    """The error says so to somebody who has no backup."""
+@pytest.mark.parametrize("harm", HARMS_OF_FILES.values(), ids=HARMS_OF_FILES)
+def test_a_damaged_manifest_is_named_and_left_for_the_version_before_by_whoever_compares(
+    store: Store, harm: Callable[[Path], None]
+) -> None:
+    """Readers must not take an older state for the current one; a refresh can, for it compares with the source."""
     publish_three(store)
     publish(store, {"facts": {"d1": facts(20)}})
-    store.layout.manifest_of(2).rename(tmp_path / "damaged")
+    harm(store.layout.manifest_of(2))
     again = open_store(store.root)
+    for ask in (again.manifest, lambda: ids(again, "facts")):
+        with pytest.raises(ManifestUnreadable, match=r"000000002\.parquet"):
+            ask()
+    told: list[str] = []
+    assert again.recover(told.append)
+    assert "000000002.parquet" in told[0]
+    assert "version 1" in told[0]
+    assert not again.recover()
+    assert again.manifest().version == 3
     assert ids(again, "facts") == ids(again, "joined") == [1, 2]
-    assert publish(again, {"facts": {"d1": facts(30)}}).version == 2
+    publish(again, {"facts": {"d1": facts(30)}})
     assert ids(again, "facts") == [1, 30]
     with duckdb.connect(str(store.layout.catalog), read_only=True) as plain:
         assert plain.execute("SELECT id FROM facts ORDER BY id").fetchall() == [(1,), (30,)]
     again.sweep()
     assert files_on_disk(again) >= files_listed(again)
     again.close()
+
+
+def test_no_flipped_byte_of_a_manifest_goes_unseen(store: Store) -> None:
+    """Parquet has no checksum of its own over names, counts and windows."""
+    publish_three(store)
+    path = store.layout.manifest_of(1)
+    whole = path.read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 100)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises((ManifestUnreadable, StoreFormatUnknown)):
+            Store(store.layout).manifest()
+
+
+def test_the_only_manifest_that_is_lost_is_an_error_and_no_empty_store(store: Store) -> None:
+    publish_three(store)
+    store.layout.manifest_of(1).unlink()
+    again = open_store(store.root)
+    with pytest.raises(ManifestUnreadable, match="it is gone"):
+        again.manifest()
+    assert again.recover()
+    assert not again.manifest().tables
+    assert publish(again, {"facts": {"d0": facts(1)}}).version == 3
 
 
 def _truncate(store: Store) -> None:
@@ -198,7 +233,7 @@ def test_a_version_that_is_a_link_to_nothing_is_named(store: Store) -> None:
     publish(store, {"facts": {"d1": facts(1)}})
     (store.layout.manifests / "000000002.parquet").symlink_to("nowhere")
     with pytest.raises(ManifestUnreadable, match=r"000000002\.parquet"):
-        open_store(store.root)
+        open_store(store.root).manifest()
 
 
 @pytest.mark.parametrize("meta", [{}, {"format": "two"}, {"format": 2, "tables": []}, {"format": 2, "tables": [1]}])

@@ -32,6 +32,7 @@ from analytics_pipeline.errors import (
     RunNotFound,
     StoreUnwritable,
     TableNotFound,
+    TablesNotFound,
 )
 from analytics_pipeline.forks import without_fork
 from analytics_pipeline.store.append.parquet import new_columns, without_empty_types
@@ -165,7 +166,7 @@ class DuckDBBackend(StorageBackend):
     def query_sql(
         self, sql: str, *, timeout: float = DEFAULT_TIMEOUT, max_rows: int | None = None, untrusted: bool = False
     ) -> pl.DataFrame:
-        """The rows of one SELECT over all tables; an empty frame while nothing is stored.
+        """The rows of one SELECT over all tables.
 
         Args:
             sql: reads tables by their plain names, and can read or change nothing else.
@@ -174,11 +175,12 @@ class DuckDBBackend(StorageBackend):
             untrusted: see `SealedSql.query`.
 
         Raises:
+            TablesNotFound: the file does not exist.
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, TooManyRows: see `SealedSql.query`.
             DatabaseUnreadable, DatabaseHeld: see `write_with_receipt`.
         """
         if not self.path.exists():
-            return pl.DataFrame()
+            raise TablesNotFound(str(self.path))
         with self._reading():
             with _failures_named(self.path, DatabaseUnreadable):
                 session = SealedSql(self._attach, root=str(self.path.parent), database=_DATABASE, stays_open=False)

@@ -169,8 +169,11 @@ class ObjectFiles:
                 layout.folder(table).mkdir(exist_ok=True)
                 present = set(layout.parquet_files(table))
                 missing += [(table, name) for name in sorted(listed.get(table, set()) - present)]
-                for name in present - listed.get(table, set()):
+                removed = present - listed.get(table, set())
+                for name in removed:
                     (layout.folder(table) / name).unlink(missing_ok=True)
+                if removed:  # the bucket decides what there is; its mirror misses nothing
+                    self._mirror.forget(table)
             missing.sort(key=lambda one: _turn(one[0]))
             for begin in range(0, len(missing), _IN_ONE_FETCH):
                 self._fetch(missing[begin : begin + _IN_ONE_FETCH])

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from datetime import timedelta
 
-from analytics_pipeline.store.append.index import Index
+from analytics_pipeline.errors import AppendedFileUnreadable
+from analytics_pipeline.store.append.index import Index, Proof
 from analytics_pipeline.store.append.layout import AppendLayout
 from analytics_pipeline.store.append.parquet import merge_files
 from analytics_pipeline.store.append.views import listed_sql
+from analytics_pipeline.store.digest import problem_of
 from analytics_pipeline.store.layout import fsync_path
 
 GRACE = timedelta(hours=1)
@@ -43,13 +46,25 @@ def compact_table(index: Index, layout: AppendLayout, table: str) -> None:
     target = layout.compacted / f"{table}-{uuid.uuid4().hex[:12]}.pq"
     paths = [layout.compacted / name for _, name in merged] + [layout.folder(table) / name for name in tail]
     try:
+        _refuse_damage(index, layout, table, [name for _, name in merged], tail)
         written = merge_files(listed_sql(files.columns, paths), target)
+        proof = Proof.of(target)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
     fsync_path(layout.compacted)
     with index.transaction():
-        index.add_copy(table, target.name, written, tail=tail, merged=[number for number, _ in merged], now=time.time())
+        replaced = [number for number, _ in merged]
+        index.add_copy(table, target.name, written, proof=proof, tail=tail, merged=replaced, now=time.time())
+
+
+def _refuse_damage(index: Index, layout: AppendLayout, table: str, copies: Iterable[str], tail: Iterable[str]) -> None:
+    """Compare each file with its digest before it is copied: the copy would pass for what was written."""
+    for path in [*(layout.compacted / name for name in copies), *(layout.folder(table) / name for name in tail)]:
+        proof = index.proof_of(table, path.name)
+        problem = None if proof is None else problem_of(path, proof.bytes, proof.digest)
+        if problem is not None:
+            raise AppendedFileUnreadable(str(path), problem)
 
 
 def remove_retired(index: Index, layout: AppendLayout, grace: timedelta = GRACE) -> None:

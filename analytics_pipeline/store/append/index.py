@@ -10,13 +10,37 @@ Between the two they are *pending*: whoever holds the write lock next puts them 
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from analytics_pipeline.store.digest import file_digest
 from analytics_pipeline.store.schema import Column, Columns
 
 _IN_ONE_QUERY = 500
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What tells whether a file holds what was written: its size in bytes, and the digest of them."""
+
+    bytes: int
+    digest: str
+
+    @classmethod
+    def of(cls, path: Path) -> Proof:
+        """The proof of a file as it is.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return cls(path.stat().st_size, file_digest(path))
+
+    def seal(self, table: str, name: str) -> int:
+        """A checksum over the proof itself: a damaged index must not pass for a damaged file."""
+        return zlib.crc32(f"{table}/{name} {self.bytes} {self.digest}".encode())
 
 
 @dataclass(frozen=True)
@@ -29,6 +53,7 @@ class NewFile:
         stamp: its time in milliseconds, if the name has the usual form.
         rows: in it.
         identities: that its rows take.
+        proof: its size and digest.
     """
 
     table: str
@@ -36,6 +61,7 @@ class NewFile:
     stamp: int | None
     rows: int
     identities: Sequence[str]
+    proof: Proof
 
 
 @dataclass(frozen=True)
@@ -48,6 +74,7 @@ class TableFiles:
         tail: names of files in the table's own folder.
         through: every file with a stamp up to this is in a copy, or in the tail by name; None before the first copy.
         rows: of all these files.
+        lost: names of files that the table had and that are gone or damaged, unless their rows came back.
     """
 
     columns: Columns
@@ -55,6 +82,7 @@ class TableFiles:
     tail: Sequence[str]
     through: int | None
     rows: int
+    lost: Sequence[str] = ()
 
 
 class Index:
@@ -112,6 +140,11 @@ class Index:
         return None
 
     def tables(self) -> Sequence[str]:
+        """Tables that have a file, or have lost one, sorted."""
+        lost = (row[0] for row in self._db.execute("SELECT DISTINCT table_name FROM lost"))
+        return sorted({*self.tables_with_files(), *lost})
+
+    def tables_with_files(self) -> Sequence[str]:
         """Tables that have a file, sorted."""
         sql = (
             "SELECT table_name FROM folders WHERE EXISTS "
@@ -139,6 +172,109 @@ class Index:
             "INSERT OR IGNORE INTO identities VALUES (?, ?, ?)",
             ((file.table, identity, row[0]) for identity in dict.fromkeys(file.identities)),
         )
+        self.prove(file.table, file.name, file.proof)
+        if self.lost(file.table):
+            self._recover(file)
+
+    def prove(self, table: str, name: str, proof: Proof) -> None:
+        """Record what a file, or a copy, was written with."""
+        sql = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)"
+        self._db.execute(sql, [table, name, proof.bytes, proof.digest, proof.seal(table, name)])
+
+    def proofs(self) -> Mapping[tuple[str, str], Proof | None]:
+        """The proof of each file and copy in use by table and name; None for one of a release that recorded none.
+
+        Raises:
+            ValueError: a proof is not what was recorded: the index is damaged.
+        """
+        found: dict[tuple[str, str], Proof | None] = {}
+        sql = (
+            "SELECT table_name, name, bytes, digest, seal FROM (SELECT table_name, name FROM files WHERE call IS NULL "
+            "UNION ALL SELECT table_name, name FROM copies WHERE retired_at IS NULL) "
+            "LEFT JOIN digests USING (table_name, name) ORDER BY 1, 2"
+        )
+        for table, name, size, digest, seal in self._db.execute(sql):
+            proof = None if digest is None else Proof(size, digest)
+            if proof is not None and proof.seal(table, name) != seal:
+                raise ValueError(f"its record of {table}/{name} is damaged")
+            found[table, name] = proof
+        return found
+
+    def proof_of(self, table: str, name: str) -> Proof | None:
+        """The proof of a file that is, or was, in a table; None where none was recorded."""
+        sql = "SELECT bytes, digest FROM digests WHERE table_name = ? AND name = ?"
+        row = self._db.execute(sql, [table, name]).fetchone()
+        return Proof(*row) if row else None
+
+    def _recover(self, file: NewFile) -> None:
+        """A lost file counts no longer when it is back, or when all of its rows were written again."""
+        self._db.execute("DELETE FROM lost_identities WHERE table_name = ? AND name = ?", [file.table, file.name])
+        back = self._db.execute("DELETE FROM lost WHERE table_name = ? AND name = ?", [file.table, file.name]).rowcount
+        self._db.executemany(
+            "DELETE FROM lost_identities WHERE table_name = ? AND identity = ?",
+            ((file.table, identity) for identity in dict.fromkeys(file.identities)),
+        )
+        again = self._db.execute(
+            "DELETE FROM lost WHERE table_name = ? AND identities > 0 AND NOT EXISTS (SELECT 1 FROM lost_identities "
+            "WHERE lost_identities.table_name = lost.table_name AND lost_identities.name = lost.name)",
+            [file.table],
+        ).rowcount
+        if back or again:
+            self.change_views()
+
+    def lose(self, table: str, names: Iterable[str], now: float) -> None:
+        """Files are gone that nobody said might go: their rows can be written again, and until then they are missed."""
+        for name in names:
+            self._db.execute(
+                "INSERT OR IGNORE INTO lost_identities SELECT identities.table_name, identity, name FROM identities "
+                "JOIN files ON files.id = identities.file WHERE files.table_name = ? AND name = ?",
+                [table, name],
+            )
+            self._db.execute(
+                "INSERT OR REPLACE INTO lost SELECT table_name, name, rows, ?, "
+                "(SELECT count(*) FROM lost_identities WHERE table_name = ? AND name = ?) "
+                "FROM files WHERE table_name = ? AND name = ?",
+                [now, table, name, table, name],
+            )
+        self.forget(table, names, now)
+
+    def lost(self, table: str) -> Sequence[str]:
+        """Names of a table's lost files, the oldest first."""
+        return [row[0] for row in self._db.execute("SELECT name FROM lost WHERE table_name = ? ORDER BY 1", [table])]
+
+    def lost_file_of(self, identity: str) -> tuple[str, str] | None:
+        """Table and name of a lost file that held an identity's rows."""
+        sql = "SELECT table_name, name FROM lost_identities WHERE identity = ? ORDER BY 1, 2 LIMIT 1"
+        found: tuple[str, str] | None = self._db.execute(sql, [identity]).fetchone()
+        return found
+
+    def losses(self) -> tuple[Sequence[Sequence[object]], Sequence[Sequence[object]]]:
+        """All lost files and the identities that went with them, for an index that is made again."""
+        files = self._db.execute("SELECT * FROM lost").fetchall()
+        return files, self._db.execute("SELECT * FROM lost_identities").fetchall()
+
+    def take_over(self, losses: tuple[Sequence[Sequence[object]], Sequence[Sequence[object]]]) -> None:
+        """The losses that the index before this one knew."""
+        files, identities = losses
+        self._db.executemany("INSERT OR IGNORE INTO lost VALUES (?, ?, ?, ?, ?)", files)
+        self._db.executemany("INSERT OR IGNORE INTO lost_identities VALUES (?, ?, ?)", identities)
+
+    def facts(self) -> Sequence[tuple[object, ...]]:
+        """What follows from the files alone: their rows and identities."""
+        files = "SELECT table_name, name, rows FROM files WHERE call IS NULL ORDER BY 1, 2"
+        identities = (
+            "SELECT files.table_name, name, identity FROM files JOIN identities ON files.id = identities.file "
+            "WHERE call IS NULL ORDER BY 1, 2, 3"
+        )
+        return [*self._db.execute(files), *self._db.execute(identities)]
+
+    def accept_loss(self, table: str, names: Iterable[str]) -> None:
+        """Lost files are missed no longer: what they held is gone for good, or was never wanted."""
+        for name in names:
+            self._db.execute("DELETE FROM lost WHERE table_name = ? AND name = ?", [table, name])
+            self._db.execute("DELETE FROM lost_identities WHERE table_name = ? AND name = ?", [table, name])
+            self._db.execute("DELETE FROM digests WHERE table_name = ? AND name = ?", [table, name])
+        self.change_views()
 
     def add_columns(self, table: str, columns: Sequence[Column]) -> None:
         """Append columns that the table does not have, and change the type of those that it has."""
@@ -234,6 +370,7 @@ class Index:
             [name for name, _ in tail],
             self.through(table),
             sum(rows for _, rows in (*copies, *tail)),
+            self.lost(table),
         )
 
     def live_tables(self) -> Mapping[str, TableFiles]:
@@ -251,12 +388,13 @@ class Index:
         return self._db.execute(sql, [table]).fetchall()
 
     def add_copy(
-        self, table: str, name: str, rows: int, *, tail: Iterable[str], merged: Iterable[int], now: float
+        self, table: str, name: str, rows: int, *, proof: Proof, tail: Iterable[str], merged: Iterable[int], now: float
     ) -> None:
         """A copy holds the rows of some files and of some older copies, which it replaces."""
         row = self._db.execute(
             "INSERT INTO copies (table_name, name, rows) VALUES (?, ?, ?) RETURNING id", [table, name, rows]
         ).fetchone()
+        self.prove(table, name, proof)
         for old in merged:
             self._db.execute("UPDATE files SET copy = ? WHERE copy = ?", [row[0], old])
             self._db.execute("UPDATE copies SET retired_at = ? WHERE id = ?", [now, old])
@@ -285,5 +423,8 @@ class Index:
 
     def listed_copies(self, retired_after: float) -> set[str]:
         """Names of copies that are current, or were retired after a moment; the older ones are forgotten."""
+        self._db.execute(
+            "DELETE FROM digests WHERE name IN (SELECT name FROM copies WHERE retired_at <= ?)", [retired_after]
+        )
         self._db.execute("DELETE FROM copies WHERE retired_at <= ?", [retired_after])
         return {row[0] for row in self._db.execute("SELECT name FROM copies")}

@@ -50,6 +50,22 @@ CREATE TABLE IF NOT EXISTS copies (
 CREATE TABLE IF NOT EXISTS folders (table_name TEXT PRIMARY KEY, changed_at INTEGER, through INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS about (inode INTEGER, views INTEGER NOT NULL, published INTEGER NOT NULL);
 """
+_ADDITIONS = """
+CREATE TABLE IF NOT EXISTS lost (
+    table_name TEXT NOT NULL, name TEXT NOT NULL, rows INTEGER NOT NULL, since REAL NOT NULL,
+    identities INTEGER NOT NULL, PRIMARY KEY (table_name, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost_identities (
+    table_name TEXT NOT NULL, identity TEXT NOT NULL, name TEXT NOT NULL,
+    PRIMARY KEY (table_name, identity, name)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lost_identities_of_all_tables ON lost_identities (identity);
+CREATE TABLE IF NOT EXISTS digests (
+    table_name TEXT NOT NULL, name TEXT NOT NULL, bytes INTEGER NOT NULL, digest TEXT NOT NULL, seal INTEGER NOT NULL,
+    PRIMARY KEY (table_name, name)
+) WITHOUT ROWID;
+"""
+"""Tables that an index of format 2 got later: whoever writes next adds them to one that lacks them."""
 
 
 class IndexUnfit(sqlite3.DatabaseError):
@@ -141,6 +157,8 @@ def _connected(path: Path) -> sqlite3.Connection:
         if _is_empty(connection):
             _create(connection, path.stat().st_ino)
         _check(connection, path)
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'digests'").fetchone() is None:
+            connection.executescript(f"BEGIN; {_ADDITIONS} COMMIT;")
     except BaseException:
         connection.close()
         raise
@@ -153,7 +171,8 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 def _create(connection: sqlite3.Connection, inode: int) -> None:
     connection.executescript(
-        f"BEGIN; {_SCHEMA} INSERT INTO about VALUES ({inode}, 0, 0); PRAGMA user_version = {FORMAT}; COMMIT;"
+        f"BEGIN; {_SCHEMA} {_ADDITIONS} INSERT INTO about VALUES ({inode}, 0, 0); "
+        f"PRAGMA user_version = {FORMAT}; COMMIT;"
     )
 
 

@@ -57,6 +57,11 @@ class AppendLayout:
         """Copies of many small files in one."""
         return self.root / ".compacted"
 
+    @property
+    def damaged(self) -> Path:
+        """Files that did not hold what was written, kept for a person to look at."""
+        return self.root / ".damaged"
+
     def folder(self, table: str) -> Path:
         """The Parquet files of a table."""
         return self.root / table

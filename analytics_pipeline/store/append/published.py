@@ -18,15 +18,12 @@ from analytics_pipeline.store.append.derived import DerivedViews, read_derived
 from analytics_pipeline.store.append.index import Index, TableFiles
 from analytics_pipeline.store.append.index_file import read_index
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.append.views import every_file_sql, published_sql, with_columns
+from analytics_pipeline.store.append.views import SCHEMAS, every_file_sql, published_sql, with_columns
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.query_check import checked_select
 from analytics_pipeline.store.schema import Columns, identifier
 
 logger = logging.getLogger(__name__)
-
-SCHEMAS = ("capabilities", "experiments")
-"""Folders of a store that hold append-only tables, and the schemas of their views."""
 
 
 def append_folders(layout: Layout) -> list[Path]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -18,13 +18,16 @@ from typing import Protocol
 import pyarrow as pa
 
 from analytics_pipeline.errors import AppendedFileUnreadable, ColumnTypeChanged, NameRefused
-from analytics_pipeline.store.append.index import Index, NewFile
+from analytics_pipeline.store.append.index import Index, NewFile, Proof
 from analytics_pipeline.store.append.layout import AppendLayout
 from analytics_pipeline.store.append.parquet import TypeChange, look_into, new_columns
 from analytics_pipeline.store.append.views import is_regular, stamp_of
+from analytics_pipeline.store.digest import ALTERED
 from analytics_pipeline.store.layout import fsync_path
 
 logger = logging.getLogger(__name__)
+
+_NAMED = 5
 
 
 class Identity(Protocol):
@@ -59,7 +62,7 @@ def state_of(index: Index, layout: AppendLayout) -> State:
     pending = {table for _, table, _ in index.pending()}
     folders = set(layout.table_folders())
     moved = {table for table in folders if index.seen(table) != layout.changed_at(table)}
-    gone = set(index.tables()) - folders
+    gone = set(index.tables_with_files()) - folders
     if index.copies() - layout.copies():
         return State.BEHIND
     if not pending and not moved and not gone:
@@ -125,7 +128,7 @@ def adopt(
     types: TypeChange,
     look: Callable[[str], int | None],
 ) -> None:
-    """Take up files that came without the index, and forget those that went, and copies that did.
+    """Take up files that came without the index; miss those that went; forget copies that did.
 
     Args:
         index: of the folders.
@@ -139,7 +142,7 @@ def adopt(
         AppendedFileUnreadable: a new file cannot be read, or does not fit its table; see `Unreadable`.
     """
     _forget_lost_copies(index, layout)
-    for table in {*layout.table_folders(), *index.tables()}:
+    for table in {*layout.table_folders(), *index.tables_with_files()}:
         changed_at = layout.changed_at(table)
         if index.seen(table) == changed_at and changed_at is not None:
             continue
@@ -147,10 +150,17 @@ def adopt(
         present = set(layout.parquet_files(table)) if changed_at is not None else set()
         known = index.names(table)
         with index.transaction():
-            index.forget(table, known - present, time.time())
+            _miss(index, layout, table, known - present)
             paths = [layout.folder(table) / name for name in sorted(present - known)]
             # A skipped file is looked at again by whoever comes next, and refused by whoever did not ask to skip it.
             index.see(table, changed_at if _are_taken_up(index, identity, unreadable, types, paths) else None)
+
+
+def _miss(index: Index, layout: AppendLayout, table: str, names: Collection[str]) -> None:
+    if names:
+        files = ", ".join(sorted(names)[:_NAMED])
+        logger.warning("%s: %d files of %s are gone: %s.", layout.root, len(names), table, files)
+        index.lose(table, names, time.time())
 
 
 def _forget_lost_copies(index: Index, layout: AppendLayout) -> None:
@@ -180,7 +190,9 @@ def _are_taken_up(
 
 def _take_up(index: Index, identity: Identity, types: TypeChange, path: Path) -> None:
     table = path.parent.name
-    found = look_into(path, identity.columns(table))
+    found, proof = look_into(path, identity.columns(table)), Proof.of(path)
+    if index.proof_of(table, path.name) not in {None, proof}:
+        raise AppendedFileUnreadable(str(path), f"it was lost, and what is there now differs: {ALTERED}")
     try:
         added = new_columns(table, index.columns(table), found.columns, types)
     except (ColumnTypeChanged, NameRefused) as error:
@@ -188,7 +200,7 @@ def _take_up(index: Index, identity: Identity, types: TypeChange, path: Path) ->
     index.add_columns(table, added)
     identities = [one for row in identity.of(table, found.keys) for one in row]
     stamp = stamp_of(path.name) if is_regular(path.name) else None
-    index.add(NewFile(table, path.name, stamp, found.rows, identities), None)
+    index.add(NewFile(table, path.name, stamp, found.rows, identities, proof), None)
     through = index.through(table)
     if stamp is None or (through is not None and stamp <= through):
         index.change_views()  # they list such a file by its name

@@ -9,7 +9,9 @@ process that is killed before the transaction has written nothing; what one leav
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 import threading
 import time
 import uuid
@@ -22,16 +24,17 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 
-from analytics_pipeline.errors import AnalyticsError, QueryFailed
+from analytics_pipeline.errors import AnalyticsError, AppendedFilesLost, QueryFailed, TablesNotFound
 from analytics_pipeline.forks import leave_to_parent, renew_in_child
 from analytics_pipeline.store.append import recovery
 from analytics_pipeline.store.append.access import IndexAccess
 from analytics_pipeline.store.append.compaction import GRACE, compact_table, remove_retired
-from analytics_pipeline.store.append.index import Index, NewFile, TableFiles
+from analytics_pipeline.store.append.index import Index, NewFile, Proof, TableFiles
+from analytics_pipeline.store.append.index_file import index_in_memory, read_index
 from analytics_pipeline.store.append.layout import AppendLayout, new_name
 from analytics_pipeline.store.append.parquet import TypeChange, new_columns, without_empty_types, write_file
 from analytics_pipeline.store.append.recovery import Identity, Unreadable
-from analytics_pipeline.store.append.views import moment_sql, stamp_of
+from analytics_pipeline.store.append.views import loss_of, moment_sql, stamp_of
 from analytics_pipeline.store.commit import refresh_catalog
 from analytics_pipeline.store.layout import Layout
 from analytics_pipeline.store.schema import Column, Columns, checked_table_name, columns_of, identifier
@@ -145,10 +148,12 @@ class AppendTables:
     ) -> Mapping[str, Path]:
         call = uuid.uuid4().hex
         try:
+            proofs = {}
             for table, rows in batches.items():
                 write_file(rows, recovery.staged(self.layout, call, table))
+                proofs[table] = Proof.of(recovery.staged(self.layout, call, table))
             now = time.time_ns() // 1_000_000
-            files = [self._new_file(index, table, rows, now) for table, rows in batches.items()]
+            files = [self._new_file(index, table, rows, proofs[table], now) for table, rows in batches.items()]
             with index.transaction():
                 for file in files:
                     index.add(file, call)
@@ -160,10 +165,10 @@ class AppendTables:
         recovery.finish_call(index, self.layout, call)
         return {file.table: self.layout.folder(file.table) / file.name for file in files}
 
-    def _new_file(self, index: Index, table: str, rows: pa.Table, now: int) -> NewFile:
+    def _new_file(self, index: Index, table: str, rows: pa.Table, proof: Proof, now: int) -> NewFile:
         name = new_name(now, index.newest_stamp(table))
         identities = [one for row in self._identity.of(table, rows) for one in row]
-        return NewFile(table, name, stamp_of(name), rows.num_rows, identities)
+        return NewFile(table, name, stamp_of(name), rows.num_rows, identities, proof)
 
     def _compact(self, index: Index, tables: Iterable[str]) -> None:
         """Copies what has become many small files of one table: no write pays for several of them.
@@ -226,12 +231,22 @@ class AppendTables:
         """
         return self._access.read(Index.live_tables) if self.layout.root.is_dir() else {}
 
+    def proofs(self) -> Mapping[tuple[str, str], Proof | None]:
+        """What each file and copy in use was written with, by table and name; see `Index.proofs`."""
+        return self._access.read(Index.proofs)
+
     def files(self, table: str) -> TableFiles:
         """What a table consists of at this moment; of nothing where there is no such table."""
         return self.snapshot().get(table, TableFiles((), (), (), None, 0))
 
     def paths(self, table: str, files: TableFiles) -> Sequence[Path]:
-        """Where the files of a table are."""
+        """Where the files of a table are.
+
+        Raises:
+            AppendedFilesLost: some are lost.
+        """
+        if files.lost:
+            raise AppendedFilesLost(loss_of(files, self.layout, table))
         copies = [self.layout.compacted / name for name in files.copies]
         return [*copies, *(self.layout.folder(table) / name for name in files.tail)]
 
@@ -240,11 +255,35 @@ class AppendTables:
         return self.files(table).columns
 
     def locate(self, identity: str, without: Collection[str] = ()) -> Path | None:
-        """The file that holds the rows of an identity, in the first table that has it, some left out."""
+        """The file that holds the rows of an identity, in the first table that has it, some left out.
+
+        Raises:
+            AppendedFilesLost: it is lost.
+        """
         if not self.layout.root.is_dir():
             return None
         found = self._access.read(lambda index: index.file_of(identity, without))
-        return self.layout.folder(found[0]) / found[1] if found else None
+        if found:
+            return self.layout.folder(found[0]) / found[1]
+        lost = self._access.read(lambda index: index.lost_file_of(identity))
+        if lost and lost[0] not in without:
+            raise AppendedFilesLost(loss_of(self.files(lost[0]), self.layout, lost[0]))
+        return None
+
+    def forget(self, table: str) -> Sequence[str]:
+        """Go on without the rows of a table's lost files, from now on without a word; gives the files' names.
+
+        Raises:
+            StoreUnwritable, AppendFailed: see `append`.
+        """
+
+        def accept(index: Index) -> Sequence[str]:
+            names = index.lost(table)
+            with index.transaction():
+                index.accept_loss(table, names)
+            return names
+
+        return self._write(accept) if self.layout.root.is_dir() else ()
 
     def query(
         self,
@@ -258,9 +297,13 @@ class AppendTables:
         """The rows of one SELECT over the tables as they are now.
 
         Raises:
+            TablesNotFound: the folder does not exist.
             AppendedFileUnreadable: a table has a damaged file.
+            QueryFailed: a table has lost a file; it names the file.
             QueryRefused, QueryFailed, QueryTimedOut, ResultTooLarge, TooManyRows: see `SealedSql.query`.
         """
+        if not self.layout.root.is_dir():
+            raise TablesNotFound(str(self.layout.root))
         files = self.snapshot()
         if not files:
             return pl.DataFrame()
@@ -308,9 +351,21 @@ class AppendTables:
         self._write(lambda index: remove_retired(index, self.layout, grace))
 
     def rebuild_index(self) -> None:
-        """Make the index anew from the files: after it was lost or is not believed."""
+        """Make the index anew from the files: after it was lost or is not believed. It still misses what was lost."""
+        losses = None
+        with contextlib.suppress(sqlite3.DatabaseError):
+            losses = read_index(self.layout.index, Index.losses)
         self._access.discard()
+        if losses is not None and any(losses):
+            self._access.write(lambda index: index.take_over(losses))
         self.publish()
+
+    def index_differs(self) -> bool:
+        """Whether the index says of the files that are there anything else than these say."""
+        fresh = Index(index_in_memory())
+        look = self.layout.changed_at
+        recovery.adopt(fresh, self.layout, self._identity, Unreadable.SKIP, types=self._types, look=look)
+        return fresh.facts() != self._access.read(Index.facts)
 
 
 def _nothing(_: Index) -> None:

@@ -11,14 +11,21 @@ from pathlib import Path
 
 from analytics_pipeline.store.append.index import TableFiles
 from analytics_pipeline.store.append.layout import AppendLayout
-from analytics_pipeline.store.schema import Column, Columns, file_literal, identifier, literal
+from analytics_pipeline.store.schema import Column, Columns, failing_sql, file_literal, identifier, literal
 
 _REGULAR = "?????????????_????????.parquet"
 """Names that carry a stamp."""
 
+SCHEMAS = ("capabilities", "experiments")
+"""Folders of a store that hold append-only tables, and the schemas of their views."""
+
+_NAMED = 3
+
 
 def moment_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     """The SELECT of a table as it was when its files were listed: no file that came later, none that is half a call."""
+    if files.lost:
+        return failing_sql(files.columns, loss_of(files, layout, table))
     paths = [layout.compacted / name for name in files.copies] + [layout.folder(table) / name for name in files.tail]
     return listed_sql(files.columns, paths) if paths else _nothing_sql(files.columns)
 
@@ -27,7 +34,10 @@ def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     """The SELECT of a table that sees every later file, too, without a word from the one who adds it.
 
     Files of usual names up to `through`, and those of other names, are listed; the rest is found when it is asked.
+    What is known of the rest by now is named, too, without being read: if it goes later, all readers get an error.
     """
+    if files.lost:
+        return failing_sql(files.columns, loss_of(files, layout, table))
     folder, through = layout.folder(table), files.through
     late = [name for name in files.tail if not is_regular(name) or (through is not None and stamp_of(name) <= through)]
     listed = [layout.compacted / name for name in files.copies] + [folder / name for name in late]
@@ -39,7 +49,26 @@ def published_sql(files: TableFiles, layout: AppendLayout, table: str) -> str:
     selects = [listed_sql(files.columns, listed)] if listed else []
     if any(is_regular(name) for name in files.tail) or through is not None:
         selects.append(fresh)
+        known = [folder / name for name in files.tail if name not in late]
+        if known:
+            selects.append(f"{listed_sql(files.columns, known)} WHERE false")
     return "\nUNION ALL\n".join(selects) or _nothing_sql(files.columns)
+
+
+def loss_of(files: TableFiles, layout: AppendLayout, table: str) -> str:
+    """What is lost of a table, and the ways out, in words."""
+    named = ", ".join(str(layout.folder(table) / name) for name in files.lost[:_NAMED])
+    more = f" and {len(files.lost) - _NAMED} more" if len(files.lost) > _NAMED else ""
+    return f"{table} has lost {named}{more}, or the bytes of it. {ways_out(layout, table)}"
+
+
+def ways_out(layout: AppendLayout, table: str) -> str:
+    """What brings the rows of a table's lost files back, or says that they may be gone."""
+    name = table if layout.root.name == SCHEMAS[0] else f"{layout.root.name}.{table}"
+    return (
+        f"Write its runs again, or put it back from a backup; `python -m analytics_pipeline.store forget {name}` "
+        f"goes on without its rows."
+    )
 
 
 def with_columns(files: TableFiles, declared: Columns) -> TableFiles:
