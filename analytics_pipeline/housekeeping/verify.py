@@ -104,9 +104,11 @@ def _damaged_views(root: Path) -> Iterator[Damage]:
     except (OSError, ValueError) as error:
         yield Damage(views, f"cannot be read ({error})", _VIEWS)
     database = root / DATABASE
-    if views.exists() and not database.exists():
+    if not views.exists():
+        yield Damage(views, "is missing", _VIEWS)
+    if not database.exists():
         yield Damage(database, "is missing", _VIEWS)
-    elif database.exists():
+    else:
         try:
             with duckdb.connect() as connection:
                 connection.execute(f"ATTACH {literal(str(database))} AS views (READ_ONLY)")
