@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from analytics_pipeline.errors import StaleReader
 from analytics_pipeline.store import Store, create_store
+from analytics_pipeline.store.reader import SqlSession
 from analytics_pipeline.sync.status import DatasetStatus, State, write_status
 from analytics_pipeline_tests.api import scenario
 from analytics_pipeline_tests.api.conftest import Api, Serve
@@ -129,6 +131,36 @@ def test_a_tag_is_of_normal_parameters_and_of_the_datasets(serve: Serve, api: Ap
     assert len(set(tags)) == len(tags)
 
 
+def test_a_version_of_another_history_has_another_tag(serve: Serve, tmp_path: Path) -> None:
+    """A store that is made again begins at version 1; what browsers remember of the former one must not come back."""
+    tags = set()
+    for name in ("former", "latter"):
+        store = create_store(tmp_path / name / "store")
+        publish(store, 3)
+        assert store.manifest().version == 1
+        tags.add(serve(store.root).get(f"{ANALYTICS}/trends").headers["etag"])
+
+    assert len(tags) == 2
+
+
+def test_a_version_that_is_swept_while_it_is_read_is_read_again(
+    serve: Serve, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, 3)
+    failures = [StaleReader()]
+    asked = SqlSession.query
+
+    def swept_once(session: SqlSession, *arguments: Any, **limits: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return asked(session, *arguments, **limits)
+
+    monkeypatch.setattr(SqlSession, "query", swept_once)
+
+    assert serve(store.root).get(f"{ANALYTICS}/trends", environment="staging").status_code == 200
+    assert not failures
+
+
 @pytest.mark.parametrize("route", LIVE_ROUTES)
 def test_the_present_has_no_tag(api: Api, route: str) -> None:
     assert "etag" not in api.get(route).headers
@@ -173,12 +205,14 @@ def test_no_answer_mixes_two_versions(serve: Serve, store: Store) -> None:
 
     writer = threading.Thread(target=commit)
     writer.start()
+    compared = 0
     try:
-        while writer.is_alive():
+        while writer.is_alive() or not compared:
             for answer in api.at_once(["/api/store/data/monitoring?page_size=500&columns=dataset_id"] * 4):
                 body = answer.json()
                 measured = scenario.results(scenario.records(len({row["dataset_id"] for row in body["data"]})))
                 assert body["total"] == len(body["data"]) == len(measured)
+                compared += 1
     finally:
         stop.set()
         writer.join()
@@ -305,6 +339,9 @@ def test_a_page_of_another_origin_cannot_start_a_sync(serve: Serve, store: Store
     assert api.post(route, headers={"Origin": "https://evil.example"}).status_code == 403
     assert store.manifest().version == 1
     assert api.post(route, headers={"Origin": "http://localhost"}).status_code == 200
+    open_to_one = serve(store.root, cors_origins=("https://a.example",))
+    assert open_to_one.post(route, headers={"Origin": "https://a.example"}).status_code == 200
+    assert open_to_one.post(route, headers={"Origin": "https://evil.example"}).status_code == 403
 
 
 def test_the_access_log_holds_no_parameters(api: Api, caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from analytics_pipeline.errors import QueryFailed, QueryRefused
 from analytics_pipeline.store import Store, create_store
 from analytics_pipeline.store.query_check import checked_select
+from analytics_pipeline.store.sandbox import remove_leavings
 from analytics_pipeline.store.sql_functions import (
     SYSTEM_RELATIONS,
     TABLE_FUNCTIONS,
@@ -198,3 +202,15 @@ def test_a_failing_query_shows_no_path(tmp_path: Path) -> None:
 
 def test_the_stores_version_can_be_read_without_its_path(store: Store) -> None:
     assert store.query("SELECT * FROM _store_info").columns == ["version", "committed_at"]
+
+
+def test_folders_of_dead_processes_are_removed_and_those_of_living_ones_stay() -> None:
+    """What another process spills is its own; what a killed one has left fills the disk."""
+    kinds = {os.getpid(): True, 1: True, 4_194_305: False, 10**30: False}
+    folders = {Path(tempfile.mkdtemp(prefix=f"analytics-query-{process}-")): stays for process, stays in kinds.items()}
+
+    remove_leavings()
+
+    assert {folder: folder.is_dir() for folder in folders} == folders
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
