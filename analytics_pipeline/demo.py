@@ -16,8 +16,8 @@ import polars as pl
 from pydantic import SecretStr
 
 import analytics_pipeline.defs
+from analytics_pipeline.boundary import command
 from analytics_pipeline.components import SplitSyncComponent
-from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.experiments import leaderboard
 from analytics_pipeline.sample import sources
 from analytics_pipeline.settings import Home, find_home, sample_is_in_charge
@@ -48,23 +48,20 @@ class TableCount(NamedTuple):
     partitions: int
 
 
+@command
 def main() -> int:
     """Run the demo; 0 if every table of the store has the rows of its source."""
     home = find_home()
     _say(f"Home: {home}")
-    try:
-        urls = _urls(home)
-        if not urls:
-            _say("No dataset has a source: set one of the variables that the lines above name.")
-            return 1
-        if any(_failed(step) for step in (*_job("refresh_all_job"), *_job("digits_capabilities_job"), *_sweep(home))):
-            return 1
-        store = open_store(home.store)
-        counts = _counts(store, urls)
-        measured, best = store.query(_MEASURED), store.query(_BEST)
-    except AnalyticsError as error:
-        sys.stderr.write(f"{error}\n")
+    urls = _urls(home)
+    if not urls:
+        _say("No dataset has a source: set one of the variables that the lines above name.")
         return 1
+    if any(_failed(step) for step in (*_job("refresh_all_job"), *_job("digits_capabilities_job"), *_sweep(home))):
+        return 1
+    store = open_store(home.store)
+    counts = _counts(store, urls)
+    measured, best = store.query(_MEASURED), store.query(_BEST)
     _say("", *_table(counts), "", *_capability_table(measured), "", *_leaderboard(best), "")
     wrong = [count.table for count in counts if count.postgres != count.store]
     if wrong:

@@ -106,9 +106,15 @@ def find_home(start: Path | None = None) -> Home:
     if configured is not None:
         try:
             path = Path(configured).expanduser().resolve()
-        except (OSError, RuntimeError) as error:  # no such user, links in a circle, a name too long
-            raise SettingsError(f"{HOME_VARIABLE}={configured!r} cannot be a folder: {error}.") from None
-        if not configured.strip() or (path.exists() and not path.is_dir()):
+            is_other = path.exists() and not path.is_dir()
+            str(path).encode()
+        except (OSError, RuntimeError, UnicodeEncodeError) as error:
+            # no such user, links in a circle, a name too long, a parent that is closed or a file, not UTF-8
+            reason = "it is not UTF-8" if isinstance(error, UnicodeEncodeError) else error
+            raise SettingsError(f"{HOME_VARIABLE}={configured!r} cannot be a folder: {reason}.") from None
+        if "\\" in str(path):
+            raise SettingsError(f"{HOME_VARIABLE}={configured!r} cannot be used: DuckDB takes a backslash for a slash.")
+        if not configured.strip() or is_other:
             raise SettingsError(f"{HOME_VARIABLE}={configured!r} is not a folder. Set it to one, or unset it.")
         return Home(path.resolve(), HOME_VARIABLE)
     here = (start or Path.cwd()).resolve()

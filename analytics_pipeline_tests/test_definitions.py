@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from analytics_pipeline.components.run_documents import TABLES
 from analytics_pipeline.settings import SOURCE_URL_VARIABLES
 from analytics_pipeline_tests.workplace import REPOSITORY
 
@@ -15,6 +16,7 @@ SNAPSHOT = Path(__file__).parent / "asset_graph.json"
 HEAVY = ("adbc_driver_manager", "adbc_driver_postgresql", "pandas", "polars", "psycopg", "pyarrow", "sqlalchemy")
 EVAL = ("eval_data", "eval_dataset", "eval_metadata", "eval_results")
 OF_NO_DATASET = (
+    *(f"capabilities/{table}" for table in TABLES),
     "digits_bias",
     "digits_cleaning",
     "digits_evaluation",

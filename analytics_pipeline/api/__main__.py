@@ -13,7 +13,7 @@ import uvicorn
 
 import analytics_pipeline
 from analytics_pipeline.api.app import create_app
-from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.boundary import command
 from analytics_pipeline.settings import api_settings, find_home
 from analytics_pipeline.sync.spec_files import read_spec_files
 
@@ -22,15 +22,12 @@ DEFINITIONS = Path(analytics_pipeline.__file__).parent / "defs"
 _LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+@command
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        settings, home = api_settings(), find_home()
-        specs = read_spec_files(DEFINITIONS)
-    except AnalyticsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+    settings, home = api_settings(), find_home()
+    specs = read_spec_files(DEFINITIONS)
     logger = logging.getLogger(__name__)
     logger.info("Home: %s", home)
     if settings.token is None and settings.host not in _LOCAL:

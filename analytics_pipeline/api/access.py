@@ -24,6 +24,14 @@ _bearer = HTTPBearer(auto_error=False, description="the token in ANALYTICS_API_T
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+def _host_of(origin: str) -> str | None:
+    """The host and port of an origin; None for what is not a URL."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None
+
+
 def gates(settings: ApiSettings) -> list[Dependency]:
     """What a request to `/api` must pass."""
     token, origins = settings.token, settings.cors_origins
@@ -33,7 +41,7 @@ def gates(settings: ApiSettings) -> list[Dependency]:
         origin = request.headers.get("origin")
         if request.method in _READING or origin is None or origin in origins or "*" in origins:
             return
-        if urlsplit(origin).netloc != request.headers.get("host"):
+        if _host_of(origin) != request.headers.get("host"):
             raise HTTPException(403, "Requests from pages of this origin are not allowed.")
 
     if token is None:

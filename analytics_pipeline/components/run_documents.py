@@ -22,7 +22,7 @@ from analytics_pipeline.components import ticks
 from analytics_pipeline.components.sync_events import failing_plainly
 from analytics_pipeline.components.sync_sensor import MINIMUM_INTERVAL_SECONDS, Memory
 from analytics_pipeline.display import displayed
-from analytics_pipeline.errors import InboxUnusable
+from analytics_pipeline.errors import CapabilityTableEmpty, InboxUnusable
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.settings import INBOX_VARIABLE, inbox_of
 
@@ -205,10 +205,30 @@ run_documents_sensor = dg.SensorDefinition(
 )
 
 
+def _table_asset(table: str, description: str) -> dg.AssetsDefinition:
+    """An asset that makes nothing: runs fill its table, and materializing it shows what is there."""
+
+    @dg.asset(
+        key=["capabilities", table],
+        group_name="capabilities",
+        kinds={"parquet"},
+        description=f"{description} Filled by `{run_documents_job.name}` and by assets that return runs.",
+    )
+    def shown(analytics: AnalyticsResource) -> dg.MaterializeResult[None]:
+        import polars as pl  # noqa: PLC0415 - few commands touch data
+
+        with failing_plainly():
+            analytics.store()
+            backend = analytics.capabilities()
+            if table not in backend.list_tables():
+                raise CapabilityTableEmpty(table, inbox_of(analytics.home()), run_documents_job.name)
+            rows = backend.scan_table(table).select(pl.len()).collect().item()
+        return dg.MaterializeResult(metadata={"dagster/row_count": dg.MetadataValue.int(rows)})
+
+    return shown
+
+
 def run_documents() -> dg.Definitions:
     """The job, its sensor, and the tables that it fills."""
-    tables = [
-        dg.AssetSpec(["capabilities", table], group_name="capabilities", kinds={"parquet"}, description=text)
-        for table, text in TABLES.items()
-    ]
+    tables = [_table_asset(table, text) for table, text in TABLES.items()]
     return dg.Definitions(assets=tables, jobs=[run_documents_job], sensors=[run_documents_sensor])

@@ -23,7 +23,7 @@ from analytics_pipeline.components.sync_events import (
     view_metadata,
 )
 from analytics_pipeline.display import displayed
-from analytics_pipeline.partitions import partitions_of
+from analytics_pipeline.partitions import asked_partitions, partitions_of
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
 
@@ -158,7 +158,7 @@ def _selection(spec: SplitSyncSpec, context: dg.AssetExecutionContext) -> "Selec
     partitions = partitions_of(spec)
     if partitions is None:
         return Selection(halves)
-    keys = frozenset(context.partition_keys)
+    keys = asked_partitions(context, spec.name)
     everything = frozenset(partitions.get_partition_keys())
     return Selection(halves, None if keys == everything else keys)
 

@@ -90,6 +90,16 @@ class TableNotFound(CapabilityError, ValueError):
         super().__init__(f"There is no table {table!r}. Tables: {', '.join(tables) or 'none yet'}.")
 
 
+class CapabilityTableEmpty(CapabilityError):
+    """The asset of a capability table was materialized, and no run has filled the table."""
+
+    def __init__(self, table: str, inbox: str, job: str) -> None:
+        super().__init__(
+            f"The table {table} has no rows, and materializing it makes none: it is filled by capability runs. Put run "
+            f"documents into {inbox} and run {job}, or materialize an asset that returns such runs."
+        )
+
+
 class StoreConfigInvalid(CapabilityError, ValueError):
     """The configuration of a capability store cannot be used."""
 

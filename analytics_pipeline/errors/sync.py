@@ -48,6 +48,16 @@ class UnknownPartition(SyncError):
         super().__init__(f"{dataset} has no partition {key!r}: its partitions run from {first} to {last}.")
 
 
+class PartitionRangeBackwards(SyncError):
+    """A range of partitions ends before it starts, so it names none."""
+
+    def __init__(self, asset: str, start: str, end: str) -> None:
+        super().__init__(
+            f"{asset}: the partition range {start}...{end} ends before it starts, so nothing was materialized. Write "
+            f"{end}...{start}."
+        )
+
+
 class TooManyPartitions(SyncError):
     """More windows lie between a dataset's start and the present than any store should have."""
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.boundary import command
 from analytics_pipeline.experiments.build import build
 from analytics_pipeline.experiments.exports import TOP_RUNS, TREND_METRICS, export
 from analytics_pipeline.experiments.importing import import_lakehouse
@@ -18,14 +18,11 @@ from analytics_pipeline.experiments.ranking import Best
 from analytics_pipeline.experiments.writing import lakehouse
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line asks for; gives the exit code."""
     asked = _parser().parse_args(arguments)
-    try:
-        print(_COMMANDS[asked.command](asked))  # noqa: T201 - what a command is for
-    except (AnalyticsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    print(_COMMANDS[asked.command](asked))  # noqa: T201 - what a command is for
     return 0
 
 
@@ -45,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     exporting.add_argument("--top", type=int, default=TOP_RUNS, help="so many runs have trends")
     importing = commands.add_parser("import", help="take in runs.parquet, metrics.parquet, … of a folder")
     importing.add_argument("path", type=Path)
-    for command in (building, exporting, importing):
-        command.add_argument("--root", type=Path, help="of the lakehouse; that of the home by default")
+    for each in (building, exporting, importing):
+        each.add_argument("--root", type=Path, help="of the lakehouse; that of the home by default")
     return parser
 
 

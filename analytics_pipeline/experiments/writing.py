@@ -41,6 +41,8 @@ def absolute(path: str | Path) -> Path:
     except (RuntimeError, OSError) as error:  # of a user who is not there; links in a circle
         raise ValueError(str(error).rstrip(".")) from error
     str(found).encode()  # DuckDB opens no other
+    if "\\" in str(found):
+        raise ValueError("DuckDB takes a backslash for a slash; choose another folder")
     return found
 
 

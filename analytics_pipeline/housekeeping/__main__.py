@@ -13,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 from dagster._core.instance.config import is_dagster_home_set
 
+from analytics_pipeline.boundary import command
 from analytics_pipeline.housekeeping.prune import AT_MOST, DEFAULT_AGE, prune
 from analytics_pipeline.settings import environment_value
 
@@ -20,6 +21,7 @@ _MOST = 100_000
 """More days than computers have a past, more runs than one night removes."""
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m analytics_pipeline.housekeeping", description="Dagster's storage.")

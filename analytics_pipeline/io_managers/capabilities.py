@@ -16,6 +16,7 @@ from pydantic import Field
 
 from analytics_pipeline.display import displayed
 from analytics_pipeline.errors import AssetInputRefused, AssetOutputRefused, StoreConfigInvalid
+from analytics_pipeline.io_managers.partition_keys import output_partitions
 from analytics_pipeline.settings import find_home
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _by_partition(context: dg.OutputContext, obj: object) -> Mapping[str | None,
     asset = context.asset_key.to_user_string()
     if not context.has_asset_partitions:
         return {None: obj}
-    keys = sorted(context.asset_partition_keys)
+    keys = output_partitions(context)
     if isinstance(obj, Mapping):
         if set(obj) != set(keys):
             raise AssetOutputRefused(asset, f"returned partitions {sorted(obj)} where {keys} were to be made")

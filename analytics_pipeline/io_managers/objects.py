@@ -11,6 +11,7 @@ import dagster as dg
 
 from analytics_pipeline.display import displayed
 from analytics_pipeline.errors import NotOfAnAsset, PartitionsNotReturned
+from analytics_pipeline.io_managers.partition_keys import output_partitions
 
 if TYPE_CHECKING:
     from analytics_pipeline.objects import Base
@@ -107,7 +108,7 @@ def object_path(asset: dg.AssetKey, partition: str | None) -> str:
 def _by_partition(context: dg.OutputContext, obj: object) -> dict[str | None, object]:
     if not context.has_asset_partitions:
         return {None: obj}
-    keys = sorted(context.asset_partition_keys)
+    keys = output_partitions(context)
     if len(keys) == 1:
         return {keys[0]: obj}
     if not isinstance(obj, dict) or set(obj) != set(keys):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from analytics_pipeline.errors import AnalyticsError
+from analytics_pipeline.boundary import command
 from analytics_pipeline.sample import changes, sources
 from analytics_pipeline.sample.data import Changed, Source
 from analytics_pipeline.sample.lease import keep_running, keeps_running, let_stop, stop_if_unused
@@ -30,6 +30,7 @@ CHANGES: dict[str, tuple[str, Change]] = {
 }
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code, 1 with one sentence on standard error for a refusal of ours."""
     options = _parser().parse_args(arguments)
@@ -45,9 +46,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines = urls(home)
         else:
             lines = change(home, options.command, options.dataset, options.rows, options.seed)
-    except AnalyticsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
     finally:
         sources.release()
     print("\n".join(lines))  # noqa: T201

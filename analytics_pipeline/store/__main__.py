@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import polars as pl
 
+from analytics_pipeline.boundary import command, environment_errors
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.settings import Home, find_home
 from analytics_pipeline.store.manifest import Manifest
@@ -28,24 +29,21 @@ _SHOWN_ROWS = 40
 _HELP = "One SELECT, ended by ; (SHOW TABLES; and DESCRIBE table; tell what there is). Leave with Ctrl-D or \\q."
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     chosen = _parser().parse_args(arguments)
+    home = find_home()
+    sys.stderr.write(f"Home: {home}\n")
+    if chosen.command == "verify":
+        return _verify(home)
+    if chosen.command == "forget":
+        return _forget(home, chosen.table)
+    store = open_for_restore(home.store) if chosen.command == "restore" else open_store(home.store)
     try:
-        home = find_home()
-        sys.stderr.write(f"Home: {home}\n")
-        if chosen.command == "verify":
-            return _verify(home)
-        if chosen.command == "forget":
-            return _forget(home, chosen.table)
-        store = open_for_restore(home.store) if chosen.command == "restore" else open_store(home.store)
-        try:
-            sys.stdout.write(chosen.run(store, home, chosen))
-        finally:
-            store.close()
-    except AnalyticsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
+        sys.stdout.write(chosen.run(store, home, chosen))
+    finally:
+        store.close()
     return 0
 
 
@@ -53,25 +51,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analytics_pipeline.store", description="The published store.")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, run: Command, words: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=words)
-        added.set_defaults(run=run)
-        return added
+    def added(name: str, run: Command, words: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=words)
+        parser.set_defaults(run=run)
+        return parser
 
-    command("status", _status, "tables, their sizes, version and last commit")
-    command("compact", _compact, "merge small files of closed partitions; rows and queries stay the same")
-    command("sweep", _sweep, "remove what dead processes left, and files past their grace")
-    command("catalog", _catalog, "build the catalog anew from the manifest")
+    added("status", _status, "tables, their sizes, version and last commit")
+    added("compact", _compact, "merge small files of closed partitions; rows and queries stay the same")
+    added("sweep", _sweep, "remove what dead processes left, and files past their grace")
+    added("catalog", _catalog, "build the catalog anew from the manifest")
     commands.add_parser("verify", help="read every file of the home, name what is not as it was written")
     forget = commands.add_parser("forget", help="go on without the rows of an append-only table's lost files")
     forget.add_argument(
         "table", help="of capability runs, such as maite_evaluation; or of training runs: experiments.runs"
     )
-    backup = command("backup", _backup, "copy the current version to a store of its own")
+    backup = added("backup", _backup, "copy the current version to a store of its own")
     backup.add_argument("folder", type=_folder, help="not there yet, or empty")
-    restore = command("restore", _restore, "publish the state of a backup in place of the current one")
+    restore = added("restore", _restore, "publish the state of a backup in place of the current one")
     restore.add_argument("folder", type=_folder, help="a backup, or any other store")
-    sql = command("sql", _sql, "a read-only SQL prompt")
+    sql = added("sql", _sql, "a read-only SQL prompt")
     sql.add_argument("-c", dest="query", metavar="SELECT", help="run one query and leave")
     sql.add_argument("--untrusted", action="store_true", help="run queries in a process that can be killed")
     sql.add_argument("--timeout", type=float, default=DEFAULT_TIMEOUT, metavar="SECONDS", help="limit of each query")
@@ -196,7 +194,8 @@ def prompt(
     write(f"{_HELP}\n")
     for statement in statements(lines):
         try:
-            write(_shown(store.query(statement, timeout=timeout, untrusted=untrusted)))
+            with environment_errors(store.root):
+                write(_shown(store.query(statement, timeout=timeout, untrusted=untrusted)))
         except AnalyticsError as error:
             write(f"{error}\n")
         except KeyboardInterrupt:

@@ -124,8 +124,8 @@ class Layout:
             NameRefused: its path is none that DuckDB can open.
             StoreUnwritable: this user may not write there.
         """
-        if "?" in str(self.root):
-            raise NameRefused(str(self.root), "DuckDB opens no file whose path holds a ?; choose another folder")
+        if odd := next((sign for sign in "?\\" if sign in str(self.root)), None):
+            raise NameRefused(str(self.root), f"DuckDB opens no file whose path holds a {odd}; choose another folder")
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             _check_filesystem(self.root)

@@ -53,9 +53,16 @@ def _only_statement(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
         raise QueryFailed(str(error)) from error
     if len(statements) != 1:
         raise QueryRefused(f"{len(statements)} statements")
-    if statements[0].type != duckdb.StatementType.SELECT:
-        raise QueryRefused(f"a {statements[0].type.name} statement")
+    if (kind := _kind_of(statements[0])) != "SELECT":
+        raise QueryRefused(f"a {kind} statement")
     return str(statements[0].query)
+
+
+def _kind_of(statement: duckdb.Statement) -> str:
+    try:
+        return str(statement.type.name)
+    except ValueError:  # DuckDB has statements, such as UPDATE EXTENSIONS, for which its Python package has no name
+        return "maintenance"
 
 
 def _syntax_tree(connection: duckdb.DuckDBPyConnection, query: str) -> object:

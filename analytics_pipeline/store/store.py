@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
+from analytics_pipeline.boundary import at_boundary, environment_errors
 from analytics_pipeline.errors import (
     DataFileMissing,
     ManifestUnreadable,
@@ -257,9 +258,11 @@ class Store:
                         session.close()
 
     def _new_session(self, manifest: Manifest) -> SqlSession:
-        return SqlSession(self.layout, manifest, memory_limit=self._memory_limit)
+        with environment_errors(self.root):  # the catalog of readers may need room, too
+            return SqlSession(self.layout, manifest, memory_limit=self._memory_limit)
 
 
+@at_boundary
 def create_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
     """The store at a folder, made where there is none yet.
 
@@ -276,6 +279,7 @@ def create_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
     return _opened(layout, grace)
 
 
+@at_boundary
 def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
     """The store at a folder.
 
@@ -289,6 +293,7 @@ def open_store(root: Path, *, grace: timedelta = DEFAULT_GRACE) -> Store:
     return _opened(layout, grace)
 
 
+@at_boundary
 def unopened_store(root: Path) -> Store:
     """The store at a folder as it lies there: nothing is repaired, so that what is damaged can be named.
 
@@ -301,6 +306,7 @@ def unopened_store(root: Path) -> Store:
     return Store(layout)
 
 
+@at_boundary
 def open_for_restore(root: Path) -> Store:
     """The store at a folder, to be restored: made where there is none yet, opened also where it cannot be read.
 

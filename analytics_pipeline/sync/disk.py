@@ -5,7 +5,6 @@ Belongs here: telling a full disk from other failures. Does not: failures of the
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from analytics_pipeline.boundary import is_full
 from analytics_pipeline.errors import StoreDiskFull, StoreError, StoreWriteFailed
-
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_FULL_IN_WORDS = ("No space left on device", "Disk quota exceeded", "File too large")
 
 
 @contextmanager
@@ -35,6 +32,6 @@ def writing(root: Path) -> Iterator[None]:
 
 def _told(root: Path, error: Exception) -> StoreError:
     text = str(error)
-    if getattr(error, "errno", None) in _FULL or any(words in text for words in _FULL_IN_WORDS):
+    if is_full(error):
         return StoreDiskFull(str(root), text)
     return StoreWriteFailed(str(root), text)

@@ -336,7 +336,8 @@ def test_a_page_of_another_origin_cannot_start_a_sync(serve: Serve, store: Store
     publish(store, 3)
     api = serve(store.root)
 
-    assert api.post(route, headers={"Origin": "https://evil.example"}).status_code == 403
+    for origin in ("https://evil.example", "http://[::1", "http://localhost:99999", "null", ""):
+        assert api.post(route, headers={"Origin": origin}).status_code == 403, origin
     assert store.manifest().version == 1
     assert api.post(route, headers={"Origin": "http://localhost"}).status_code == 200
     open_to_one = serve(store.root, cors_origins=("https://a.example",))

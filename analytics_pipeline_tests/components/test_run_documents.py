@@ -87,10 +87,34 @@ def asked_before(requests: int, ago: timedelta) -> str:
 
 
 def test_the_tables_in_the_asset_graph_are_those_of_the_capabilities(code: dg.Definitions) -> None:
-    keys = {key.to_user_string() for key in code.resolve_asset_graph().external_asset_keys}
+    keys = {key.to_user_string() for key in code.resolve_asset_graph().materializable_asset_keys}
 
     assert set(TABLES) == {*CAPABILITIES, "runs"}
     assert keys == {f"capabilities/{table}" for table in TABLES}
+
+
+def test_materializing_a_table_shows_its_rows_or_says_what_fills_it(
+    inbox: Path, code: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    """Dagster's own answer to an asset that cannot be materialized is a stack trace."""
+    drop(inbox, "one.json", text("dataeval_bias", "uid-0"))
+    assert run(code, instance).success
+
+    full, empty = (
+        code.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance, asset_selection=[dg.AssetKey(["capabilities", table])], raise_on_error=False
+        )
+        for table in ("dataeval_bias", "dataeval_cleaning")
+    )
+
+    assert full.success
+    assert events(instance, "dataeval_bias")[-1] == {"dagster/row_count": 1}
+    assert not empty.success
+    [failed] = [event.step_failure_data.error for event in empty.all_events if event.is_step_failure]
+    assert failed is not None
+    assert "The table dataeval_cleaning has no rows" in failed.message
+    assert f"Put run documents into {inbox} and run run_documents_job" in failed.message
+    assert failed.cause is None
 
 
 def test_one_run_takes_up_everything_and_tells_what_became_of_it(

@@ -109,6 +109,19 @@ def test_partitions_that_the_limit_of_rows_leaves_out_can_be_materialised(
     assert rows(store, "orders_results") == 4
 
 
+def test_a_range_that_runs_backwards_is_an_error_that_names_both_ends(
+    code: dg.Definitions, instance: dg.DagsterInstance, store: Store
+) -> None:
+    """Dagster resolves it to no partition: the run would materialize nothing and succeed."""
+    result = materialize(code, instance, EVERYTHING, partition=keys()[2], until=keys()[0])
+
+    assert not result.success
+    assert f"{keys()[2]}...{keys()[0]} ends before it starts" in failure(result)
+    assert f"Write {keys()[0]}...{keys()[2]}." in failure(result)
+    assert store.manifest().version == 0
+    assert events(instance, "orders_dataset") == []
+
+
 def test_the_unpartitioned_view_runs_along_in_a_partition_run(
     code: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:

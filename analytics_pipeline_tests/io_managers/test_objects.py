@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from analytics_pipeline.definitions import defs
-from analytics_pipeline.errors import NotOfAnAsset, ObjectNotFound, ObjectUnsupported, PartitionsNotReturned
+from analytics_pipeline.errors import (
+    NotOfAnAsset,
+    ObjectNotFound,
+    ObjectUnsupported,
+    PartitionRangeBackwards,
+    PartitionsNotReturned,
+)
 from analytics_pipeline.io_managers.objects import ObjectStoreIOManager
 from analytics_pipeline.objects import DataStoreIO
 
@@ -44,6 +50,15 @@ def test_an_asset_below_gets_the_object_as_it_was(root: Path) -> None:
     found = result.output_for_node("below")
     assert found["labels"] == ("a", "b")
     assert np.array_equal(found["matrix"], np.eye(3))
+
+
+def test_a_range_that_runs_backwards_is_an_error_that_names_both_ends(root: Path) -> None:
+    days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-09")
+    asset = asset_that_returns({}, partitions_def=days, backfill_policy=dg.BackfillPolicy.single_run())
+    names = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+    with pytest.raises(PartitionRangeBackwards, match=r"above: .* 2026-01-03\.\.\.2026-01-01 ends before it starts"):
+        make(root, asset, tags=dict(zip(names, ("2026-01-03", "2026-01-01"), strict=True)))
+    assert files(root) == []
 
 
 def test_the_metadata_lead_to_the_object(root: Path) -> None:

@@ -53,6 +53,6 @@ def digits_evaluation() -> Any:
 
 digits_capabilities_job = dg.define_asset_job(
     "digits_capabilities_job",
-    selection=dg.AssetSelection.groups(_GROUP),
+    selection=dg.AssetSelection.assets(digits_cleaning, digits_bias, digits_evaluation),
     description="Measures the handwritten digits and their classifiers, and stores what came out as capability runs.",
 )
