@@ -3,8 +3,8 @@
 Belongs here: the hash, its comparison with a file, and setting a damaged file aside. Does not: which files a store has
 (`manifest`), or what a whole home is checked for (`verify`).
 
-SHA-256, as in the containers of objects and in the tools for backups: processors of the last years compute it at
-1.4 GB/s, which is 1 % of what reading the same rows from Postgres costs.
+SHA-256, as in the containers of objects and in the tools for backups: processors of the last years compute it at about
+1.4 GB/s.
 """
 
 from __future__ import annotations
