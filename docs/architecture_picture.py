@@ -16,7 +16,7 @@ import grimp
 REPOSITORY = Path(__file__).resolve().parents[1]
 PICTURE = REPOSITORY / "docs" / "images" / "architecture.svg"
 PACKAGE = "analytics_pipeline"
-EVERYWHERE = frozenset({"settings", "errors"})
+EVERYWHERE = frozenset({"settings", "errors", "waiting", "forks", "boundary", "arrow_frames", "missing_values"})
 """Imported by almost everything: their arrows would hide the others."""
 
 WIDTH, BOX_WIDTH, BOX_HEIGHT, ROW_HEIGHT, MARGIN = 900, 128, 34, 88, 24
@@ -40,11 +40,12 @@ def layers() -> Sequence[Sequence[str]]:
 
 
 def imports() -> Edges:
-    """Pairs of packages of which the first imports the second."""
+    """Pairs of packages of which the first imports the second; commands (`__main__`) stand above all of them."""
     graph = grimp.build_graph(PACKAGE, cache_dir=None)
     pairs = (
         (_package(module), _package(imported))
         for module in graph.modules
+        if not module.endswith(".__main__")
         for imported in graph.find_modules_directly_imported_by(module)
     )
     return frozenset((a, b) for a, b in pairs if a and b and a != b and b not in EVERYWHERE)
