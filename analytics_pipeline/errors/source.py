@@ -167,7 +167,54 @@ class SourceBusy(SourceError):
     transient = True
 
     def __init__(self, source: str, detail: str) -> None:
+        self.detail = detail
         super().__init__(f"{source} is out of resources: {detail}. Try later, or use fewer sync_workers.")
+
+
+class SourceConnectionsExhausted(SourceBusy):
+    """There are fewer connections than a sync needs, on the server, for the role, or in a pooler.
+
+    Args:
+        source: where.
+        needed: connections without which nothing can be read.
+        wanted: those with which it is read fastest.
+        had: those that there were.
+        why: the server's words.
+    """
+
+    def __init__(self, source: str, needed: int, wanted: int, had: int, why: str) -> None:
+        super().__init__(source, why)
+        self.needed, self.wanted, self.had = needed, wanted, had
+        told = (
+            f"{source} has too few connections: {needed} needed ({wanted} wanted), {had} available: {why}. Raise the "
+            "role's CONNECTION LIMIT, max_connections or the pooler's pool size, or lower `connections` of datasets "
+            "that share them."
+        )
+        self.args = (told,)
+
+
+class SourceLockTableFull(SourceError):
+    """The queries lock more relations than fit into the server's lock table: many partitions, or many indexes."""
+
+    transient = True
+
+    def __init__(self, source: str, detail: str) -> None:
+        super().__init__(
+            f"{source}: {detail}. Its lock table is full: each partition and index that a query may read takes a lock "
+            "in each session. Raise max_locks_per_transaction, or read fewer partitions (a condition on the partition "
+            "key in the query)."
+        )
+
+
+class SourceServersDiffer(SourceError):
+    """Connections of one sync reached different servers, whose rows need not be of one moment."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(
+            f"{source} is more than one server: a second connection reached another one than the first, and a sync "
+            "reads one snapshot of one server. Name a single server, or let the pooler or balancer send all "
+            "connections of this user to the same one."
+        )
 
 
 class SourceConnectionLost(SourceError):

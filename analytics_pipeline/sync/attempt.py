@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from analytics_pipeline.store import Manifest, Replace, ResumableStage, Stage, Store, Table
 from analytics_pipeline.sync.changes import Changes, Comparison
 from analytics_pipeline.sync.connections import (
-    asked_at_once,
+    asked,
     cancel_labelled,
     cancelled_by_interrupt,
     label_of,
@@ -33,8 +33,9 @@ from analytics_pipeline.sync.guard import Found, Guard
 from analytics_pipeline.sync.judge import Judge
 from analytics_pipeline.sync.limit import RowLimit
 from analytics_pipeline.sync.plan import HalfPlan, plan_halves
+from analytics_pipeline.sync.postgres.opening import Spares
 from analytics_pipeline.sync.postgres.readers import Tier
-from analytics_pipeline.sync.postgres.snapshot import Snapshot, Spares, open_snapshot
+from analytics_pipeline.sync.postgres.snapshot import Snapshot, open_snapshot
 from analytics_pipeline.sync.publishing import Publishing
 from analytics_pipeline.sync.reading import HalfRead, Log, Reading
 from analytics_pipeline.sync.spec import Half, SplitSyncSpec
@@ -157,7 +158,7 @@ class Attempt:
             with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
                 began = datetime.now(UTC)
                 plans = self._plans(snapshot, until, {} if is_anew else before.tables)
-                source = asked_at_once(snapshot, self.stall_timeout, self.guard.look)
+                source = asked(snapshot, self.stall_timeout, self.guard.look)
                 self.guard.refuse_other_source(source)
                 refuse_unfit(self.spec, plans)
                 for plan in plans.values():
@@ -187,7 +188,7 @@ class Attempt:
         label = f"analytics_pipeline {uuid.uuid4().hex[:16]}"
         with cancelled_by_interrupt(self.url, label), self._snapshot(label, wish) as snapshot:
             plans = self._plans(snapshot, self.until(now), self.store.manifest().tables)
-            source = asked_at_once(snapshot, self.stall_timeout, self.guard.look)
+            source = asked(snapshot, self.stall_timeout, self.guard.look)
             judge = Judge(snapshot, self.spec, self.stall_timeout, self.log)
             choose = self._choosing(wish, plans)
 
@@ -219,7 +220,7 @@ class Attempt:
 
     def _plans(self, snapshot: Snapshot, until: datetime, published: Mapping[str, Table]) -> Mapping[Half, HalfPlan]:
         source = str(snapshot.source)
-        return asked_at_once(
+        return asked(
             snapshot, self.stall_timeout, lambda session: plan_halves(self.spec, session, source, until, published)
         )
 
@@ -231,21 +232,22 @@ class Attempt:
         return max([now, *lowers])
 
     def _spares(self, wish: Wish) -> Spares:
-        """Connections to open at once: to judge the queries, to fingerprint each half, and perhaps to read it."""
+        """Connections to open at once: to fingerprint each half, and perhaps to read it. The first one judges."""
         halves = len(wish.halves)
         splits = self.tier in {None, Tier.PARALLEL} and bool(self.spec.partition_column)
+        streams = 0 if self.tier is Tier.CURSOR else halves * (self.spec.sync_workers if splits else 1)
+        limit = 1 + halves + (streams or halves)
+        if self.spec.connections is not None:
+            limit = min(limit, self.spec.connections)
         if wish.streams is Streams.WHEN_NEEDED:
-            return Spares(psycopg=1 + halves)
-        if self.tier is Tier.CURSOR:
-            return Spares(psycopg=1 + 2 * halves)
-        streams = self.spec.sync_workers if splits else 1
-        return Spares(adbc=halves * streams, psycopg=1 + halves * (2 if splits else 1))
+            return Spares(psycopg=halves, limit=limit)
+        return Spares(adbc=streams, psycopg=halves, limit=limit)
 
     def _read(
         self, wish: Wish, plans: Mapping[Half, HalfPlan], judge: Judge, stage: Stage, sync_id: str
     ) -> Mapping[Half, HalfDone]:
         """Choose and read in all halves at once; the first failure stops the others."""
-        reading = Reading(self.spec, sync_id, self.log, self.tier, self.stall_timeout)
+        reading = Reading(self.spec, sync_id, self.log, *self._way(wish, judge.snapshot), self.stall_timeout)
         steps = None
         if isinstance(stage, ResumableStage):
             steps = Steps(reading, stage, self.rows_per_step)
@@ -261,6 +263,15 @@ class Attempt:
             return half.plan.half, HalfDone(half.plan, changes, reading.half(half, changes, stage, failed))
 
         return dict(self._at_once(wish, plans, judge, read))
+
+    def _way(self, wish: Wish, snapshot: Snapshot) -> tuple[Tier | None, int]:
+        """The tier of a read, None for the fastest that works, and its connections at most."""
+        if snapshot.connections is None:
+            return self.tier, self.spec.sync_workers
+        tier = Tier.CURSOR if snapshot.connections == 1 and self.tier is None else self.tier
+        streams = max(1, snapshot.connections - 1)
+        at_once = len(wish.halves) if _reads_at_once(wish, snapshot) else 1
+        return tier, min(self.spec.sync_workers, max(1, streams // at_once))
 
     def _choosing(
         self, wish: Wish, plans: Mapping[Half, HalfPlan]
@@ -300,5 +311,19 @@ class Attempt:
             judge.run()
 
         tasks: list[Callable[[], tuple[Half, T] | None]] = [judged, *(partial(work, half, failed) for half in halves)]
-        cancel = partial(cancel_labelled, self.url, label_of(judge.snapshot))
-        return [done for done in together(tasks, failed, cancel) if done is not None]
+
+        def in_order() -> list[tuple[Half, T] | None]:
+            return [task() for task in tasks]
+
+        def cancel() -> None:
+            judge.snapshot.pool.cancel_all()
+            cancel_labelled(self.url, label_of(judge.snapshot))
+
+        if _reads_at_once(wish, judge.snapshot):
+            return [done for done in together(tasks, failed, cancel) if done is not None]
+        return [done for done in together([in_order], failed, cancel)[0] if done is not None]
+
+
+def _reads_at_once(wish: Wish, snapshot: Snapshot) -> bool:
+    """Whether each half can have a connection for its rows beside the one for questions."""
+    return snapshot.connections is None or snapshot.connections > len(wish.halves)

@@ -109,7 +109,7 @@ def _cancel_until_idle(url: SecretStr, label: str, seconds: float) -> None:
 
 
 def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
-    """What a question gives on a connection of its own inside the snapshot.
+    """What a question gives on a connection of the snapshot that nothing else uses meanwhile.
 
     Args:
         snapshot: to ask in.
@@ -120,31 +120,13 @@ def asked(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection]
         SourceStalled: no answer.
         SourceError: the source refused.
     """
-
-    def work() -> T:
-        connection = snapshot.connect()
-        try:
-            with translated(snapshot.url):
-                return ask(connection)
-        finally:
-            connection.close()
-
-    return _within(snapshot, seconds, work)
+    with snapshot.session() as connection:
+        return _within(snapshot, seconds, partial(_translated, snapshot, ask, connection))
 
 
-def asked_at_once(snapshot: Snapshot, seconds: float, ask: Callable[[psycopg.Connection], T]) -> T:
-    """The same without a connection of its own, before anything else is asked in the snapshot.
-
-    Raises:
-        SourceStalled: no answer.
-        SourceError: the source refused.
-    """
-
-    def work() -> T:
-        with translated(snapshot.url):
-            return ask(snapshot.coordinator)
-
-    return _within(snapshot, seconds, work)
+def _translated(snapshot: Snapshot, ask: Callable[[psycopg.Connection], T], connection: psycopg.Connection) -> T:
+    with translated(snapshot.url):
+        return ask(connection)
 
 
 def _within(snapshot: Snapshot, seconds: float, work: Callable[[], T]) -> T:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import SourceError, SourceLocked, StoreError
+from analytics_pipeline.errors import SourceConnectionsExhausted, SourceError, SourceLocked, StoreError
 from analytics_pipeline.store import Replace, Store
 from analytics_pipeline.sync import checks
 from analytics_pipeline.sync.attempt import Attempt, Choose, Done, Staging, Streams, Wish
@@ -235,7 +235,7 @@ class SyncJob:
     def _attempted(self, wish: Wish, now: datetime | None) -> Done:
         try:
             return self._attempt().run(wish, now or datetime.now(UTC))
-        except SourceLocked as error:
+        except (SourceLocked, SourceConnectionsExhausted) as error:
             if wish.streams is Streams.FIRST:
                 raise
             self.log(f"{self.spec.name}: opening all connections first now. {error}")

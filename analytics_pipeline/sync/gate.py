@@ -100,7 +100,7 @@ def gate_of(source: str, url: SecretStr, spec: SplitSyncSpec, manifest: Manifest
     parts = [
         source,
         _without_secrets(url),
-        spec.model_dump_json(),
+        spec.model_dump_json(exclude={"connections"}),  # they decide how, not what
         version("analytics_pipeline"),
         str(normalize.VERSION),
         derived_version(spec),

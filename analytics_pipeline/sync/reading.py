@@ -75,6 +75,7 @@ class Reading:
         sync_id: of the sync; partitions carry it.
         log: gets a line for progress, notices and fallbacks.
         tier: read in this way and no other; None for the fastest that works.
+        workers: connections of one read at most.
         stall_timeout: seconds without any row after which a read is given up.
     """
 
@@ -82,6 +83,7 @@ class Reading:
     sync_id: str
     log: Log
     tier: Tier | None
+    workers: int
     stall_timeout: float
 
     def half(self, half: Comparison, changes: Changes, stage: Stage, failed: Event) -> HalfRead:
@@ -143,7 +145,7 @@ class Reading:
             rules=plan.travelling_rules,
             where=plan.selecting(keys),
             partition_column=self.spec.split_by(plan.half),
-            workers=self.spec.sync_workers,
+            workers=self.workers,
             batch_rows=self.spec.sync_chunk_size,
             stall_timeout=self.stall_timeout,
             patience=self.spec.query_timeout + self.stall_timeout,

@@ -120,6 +120,7 @@ class SplitSyncSpec(BaseModel):
         partition_column: of each half, or one name for both: the column of the query's output, before normalisation,
             by whose values one read is split into parallel ranges.
         sync_workers: how many ranges.
+        connections: to the source at once, at most; None for as many as read fastest.
         sync_chunk_size: rows a fetch of the slowest read tier.
         max_sync_rows: of each half; beyond it the oldest partitions are left out, and the results of their records.
         max_removed: share of a table's rows that one sync may remove, 0 to 1; None for half of them, in tables of more
@@ -157,6 +158,7 @@ class SplitSyncSpec(BaseModel):
     types: Annotated[Mapping[Half, Mapping[str, str]], BeforeValidator(_of_halves)] = Field(default_factory=dict)
     partition_column: Annotated[str | Mapping[Half, str] | None, BeforeValidator(_name_or_halves)] = None
     sync_workers: Number = Field(default=2, ge=1, le=16)
+    connections: Number | None = Field(default=None, ge=1, le=64)
     sync_chunk_size: Number = Field(default=10_000, ge=100, le=1_000_000)
     max_sync_rows: Number | None = Field(default=None, ge=1)
     max_removed: Annotated[float | None, BeforeValidator(_as_number)] = Field(default=None, ge=0, le=1)

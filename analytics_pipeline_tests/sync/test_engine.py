@@ -17,7 +17,7 @@ from analytics_pipeline.errors import (
 )
 from analytics_pipeline.store import Store, open_store
 from analytics_pipeline.sync.engine import Selection
-from analytics_pipeline.sync.postgres import snapshot
+from analytics_pipeline.sync.postgres import opening, snapshot
 from analytics_pipeline.sync.postgres.failures import source_of
 from analytics_pipeline.sync.postgres.readers import Tier
 from analytics_pipeline.sync.spec import Half
@@ -232,6 +232,7 @@ def test_the_slowest_tier_syncs_where_the_fast_driver_cannot_connect(
         raise SourceReadFailed(str(source_of(url)), "the pooler does not know COPY")
 
     monkeypatch.setattr(snapshot, "connect_adbc", refuse)
+    monkeypatch.setattr(opening, "connect_adbc", refuse)
     fill(postgres_url)
     told: list[str] = []
     outcome = job_of(store, postgres_url, log=told.append).refresh(now=NOW)

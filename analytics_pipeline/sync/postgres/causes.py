@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable
 
 from analytics_pipeline.errors import (
+    SourceBusy,
     SourceCancelled,
     SourceCertificateRefused,
     SourceDiskFull,
     SourceError,
     SourceForeignServer,
+    SourceLockTableFull,
     SourceNeedsEncryption,
     SourceOutOfMemory,
     SourceRecoveryConflict,
@@ -31,6 +33,10 @@ _CERTIFICATE = re.compile(
 )
 # Where both ways were tried, encryption is not what is missing.
 _NO_ENCRYPTION = re.compile(r"\A(?!.*SSL encryption).*pg_hba\.conf entry [^\n]*no encryption|SSL required", re.DOTALL)
+_NO_CONNECTION = re.compile(
+    r"too many clients|remaining connection slots|too many connections|query_wait_timeout|max_client_conn"
+    r"|no more connections allowed"
+)
 _NOT_POSTGRES = re.compile(
     r"unsupported frontend protocol|received invalid response to|expected authentication request"
 )
@@ -44,6 +50,8 @@ _CAUSES: tuple[tuple[str | None, re.Pattern[str], _Build], ...] = (
     ("25P04", _ANY, SourceTimeoutOfServer),
     ("40001", re.compile(r"conflict with recovery"), SourceRecoveryConflict),
     ("53100", _ANY, SourceDiskFull),
+    (None, re.compile(r"max_locks_per_transaction"), SourceLockTableFull),  # in the hint, in every language
+    (None, _NO_CONNECTION, SourceBusy),
     ("53200", re.compile(r"\A(?!.*max_locks_per_transaction)", re.DOTALL), SourceOutOfMemory),
     (None, re.compile(r"terminating connection due to administrator command"), SourceTerminated),
     (None, re.compile(r"client_idle_timeout|idle transaction timeout"), SourceTimeoutOfServer),

@@ -142,7 +142,8 @@ def base_tables(connection: psycopg.Connection, query: str) -> tuple[BaseTable, 
         SourceError: Postgres refused the query.
     """
     with translated(url_of(connection)), connection.transaction(force_rollback=True):
-        connection.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {subselect(query)}".encode())
+        # Binary, and so by the extended protocol, which refuses a second statement in the query.
+        connection.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {subselect(query)}".encode(), binary=True)
         return tuple(connection.cursor(row_factory=class_row(BaseTable)).execute(_TOUCHED).fetchall())
 
 

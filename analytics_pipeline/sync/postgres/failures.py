@@ -34,6 +34,7 @@ from analytics_pipeline.errors import (
     SourceQueryInvalid,
     SourceReadFailed,
     SourceSerializationFailed,
+    SourceServersDiffer,
     SourceTimeout,
     SourceUnreachable,
     ValueDoesNotFit,
@@ -44,6 +45,8 @@ from analytics_pipeline.sync.postgres.source_url import url_problem, value_probl
 DRIVER_ERRORS = (psycopg.Error, adbc_driver_manager.Error, pa.ArrowException, OSError, UnicodeError)
 ARRAY_GUARD = "analytics_pipeline: more than one dimension in "
 """What the SQL of an array column makes Postgres complain about; see `types`."""
+SERVER_GUARD = "analytics_pipeline: another server "
+"""What the first statement of a connection complains about where it has reached another server than the others."""
 
 VALUE_GUARD = "analytics_pipeline: a value does not fit into "
 """The same for a column whose type the dataset chose; see `stored_as`."""
@@ -125,7 +128,7 @@ def source_error(error: Exception, url: SecretStr) -> SourceError:
     detail, state = _first_line(text), sqlstate(error)
     if cause := cause_of(str(source), state, raw, detail):
         return cause
-    if state == _INVALID_TEXT and (guarded := _guarded(detail)):
+    if state == _INVALID_TEXT and (guarded := _guarded(str(source), detail)):
         return guarded
     for matches, build in _BY_STATE:
         if state is not None and matches(state):
@@ -138,8 +141,10 @@ def source_error(error: Exception, url: SecretStr) -> SourceError:
     return SourceReadFailed(str(source), detail)
 
 
-def _guarded(detail: str) -> SourceError | None:
+def _guarded(source: str, detail: str) -> SourceError | None:
     """What the SQL of a column made Postgres complain about."""
+    if SERVER_GUARD in detail:
+        return SourceServersDiffer(source)
     if deep := _GUARDED.search(detail):
         return MultidimensionalArray(deep[1])
     unfit = _UNFIT.search(detail)
@@ -214,7 +219,6 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], _Build], ...] = (
         ),
         SourceConnectionRefused,
     ),
-    (re.compile(r"too many clients|remaining connection slots|too many connections"), SourceBusy),
     (re.compile(r"shutting down|starting up|in recovery mode|terminating connection"), SourceConnectionLost),
     (re.compile(r"statement timeout"), SourceTimeout),
     (

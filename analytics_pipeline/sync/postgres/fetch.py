@@ -39,14 +39,13 @@ class _Cancellable:
                     self._cancel()
 
     @contextmanager
-    def while_open(self, cancel: Callable[[], None], close: Callable[[], None]) -> Iterator[None]:
+    def while_open(self, cancel: Callable[[], None]) -> Iterator[None]:
         self._cancel = cancel
         try:
             yield
         finally:
             with self._lock:
                 self._cancel = None
-            close()
 
 
 class AdbcReader:
@@ -61,8 +60,13 @@ class AdbcReader:
         self._cancellable.cancel()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        connection = self._snapshot.connect_adbc()
-        with self._cancellable.while_open(connection.adbc_cancel, connection.close), connection.cursor() as cursor:
+        pool = self._snapshot.pool
+        with (
+            pool.cancellable(self.cancel),
+            self._snapshot.stream() as connection,
+            self._cancellable.while_open(connection.adbc_cancel),
+            connection.cursor() as cursor,
+        ):
             cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_BATCH_BYTES)})
             cursor.execute(self._sql)
             for batch in _batches(cursor):
@@ -81,22 +85,23 @@ class CursorReader:
         self._cancellable.cancel()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        connection = self._snapshot.connect()
-        cancel = lambda: connection.cancel_safe(timeout=_CANCEL_SECONDS)  # noqa: E731 - bound to this connection
-        cursor = connection.cursor("analytics_pipeline", binary=True)
-
-        def close() -> None:
-            connection.close()  # first: closing the cursor alone would send CLOSE, and wait for the answer
-            cursor.close()
-
-        with self._cancellable.while_open(cancel, close):
-            cursor.execute(self._sql.encode())
-            while rows := cursor.fetchmany(self._batch_rows):
-                arrays = [
-                    pa.array(values, rule.cursor_wire_type)
-                    for rule, values in zip(self._rules, zip(*rows, strict=True), strict=True)
-                ]
-                yield _stored(arrays, self._rules)
+        with self._snapshot.session() as connection:
+            cancel = lambda: connection.cancel_safe(timeout=_CANCEL_SECONDS)  # noqa: E731 - bound to this connection
+            cursor = connection.cursor("analytics_pipeline", binary=True)
+            try:
+                with self._cancellable.while_open(cancel):
+                    cursor.execute(self._sql.encode())
+                    while rows := cursor.fetchmany(self._batch_rows):
+                        arrays = [
+                            pa.array(values, rule.cursor_wire_type)
+                            for rule, values in zip(self._rules, zip(*rows, strict=True), strict=True)
+                        ]
+                        yield _stored(arrays, self._rules)
+            except BaseException:
+                connection.close()  # first: closing the cursor alone would send CLOSE, and wait for the answer
+                raise
+            finally:
+                cursor.close()
 
 
 def _batches(cursor: adbc.Cursor) -> Iterator[pa.RecordBatch]:

@@ -193,8 +193,5 @@ def _predicates(snapshot: Snapshot, request: ReadRequest) -> Sequence[str | None
 
 
 def _split(snapshot: Snapshot, request: ReadRequest, name: str) -> list[str]:
-    connection = snapshot.connect()
-    try:
+    with snapshot.session() as connection, connection.transaction():  # so that a refusal leaves the session usable
         return split(connection, request.query, name, request.workers, request.where)
-    finally:
-        connection.close()

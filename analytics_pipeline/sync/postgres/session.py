@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
 from analytics_pipeline.errors import SourceTooOld
-from analytics_pipeline.sync.postgres.failures import source_of, translated
+from analytics_pipeline.sync.postgres.failures import SERVER_GUARD, source_of, translated
 from analytics_pipeline.sync.postgres.sql import quote_literal
 
 OLDEST_SERVER = 14
@@ -57,6 +57,17 @@ _ON_LINUX = "; ".join(
     for name in sorted(_LINUX_ONLY)
 )
 
+_IDENTITY = (
+    "pg_catalog.concat_ws('/', extract(epoch FROM pg_catalog.pg_postmaster_start_time()), (SELECT d.oid "
+    "FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()))"
+)
+_SERVER = (
+    f"SELECT pg_catalog.strpos(pg_catalog.version(), 'linux'), {_IDENTITY}, pg_catalog.pg_backend_pid(), "
+    "pg_catalog.current_setting('max_locks_per_transaction')::pg_catalog.int8 OPERATOR(pg_catalog.*) "
+    "(pg_catalog.current_setting('max_connections')::pg_catalog.int8 OPERATOR(pg_catalog.+) "
+    "pg_catalog.current_setting('max_prepared_transactions')::pg_catalog.int8)"
+)
+
 Connection: TypeAlias = "psycopg.Connection | adbc.Connection"
 
 
@@ -67,14 +78,27 @@ class Server:
     Args:
         version: as libpq has it: 180004.
         is_linux: whether it runs on Linux.
+        identity: database and start of the server. The system identifier would not do: a standby has its primary's.
+        is_pooled: whether a pooler is between, so that another server session may answer each transaction.
+        lock_slots: locks that fit into its lock table, about.
     """
 
     version: int
     is_linux: bool
+    identity: str = ""
+    is_pooled: bool = False
+    lock_slots: int = 0
 
     def knows(self, setting: str) -> bool:
         """Whether it takes a setting."""
         return self.version >= _SINCE.get(setting, 0) and (self.is_linux or setting not in _LINUX_ONLY)
+
+    @property
+    def guard_sql(self) -> str:
+        """Statements that fail on another server, and leave no transaction behind."""
+        same = f"{_IDENTITY} OPERATOR(pg_catalog.=) {quote_literal(self.identity)}"
+        other = f"CAST(pg_catalog.concat({quote_literal(SERVER_GUARD)}, {_IDENTITY}) AS pg_catalog.int4)"
+        return f"BEGIN READ ONLY; SELECT CASE WHEN {same} THEN 0 ELSE {other} END; COMMIT"
 
 
 def server_of(connection: psycopg.Connection) -> Server:
@@ -83,9 +107,12 @@ def server_of(connection: psycopg.Connection) -> Server:
     Raises:
         psycopg.Error: it does not answer.
     """
-    row = connection.execute("SELECT pg_catalog.strpos(pg_catalog.version(), 'linux')").fetchone()
+    row = connection.execute(_SERVER.encode()).fetchone()
     assert row is not None, "a SELECT without FROM gives one row"
-    return Server(connection.info.server_version, bool(row[0]))
+    linux, identity, pid, slots = row
+    return Server(
+        connection.info.server_version, bool(linux), str(identity), pid != connection.info.backend_pid, int(slots)
+    )
 
 
 def connect(
@@ -103,16 +130,30 @@ def connect(
     Raises:
         SourceError: a subclass that names the reason and the fix; `SourceTooOld` below PostgreSQL 14.
     """
+    connection = connect_session(url)
+    try:
+        version = connection.info.server_version
+        with translated(url):
+            begin = begin_sql(url, Server(version, is_linux=False), query_timeout, lock_timeout)
+            connection.execute(f"{begin}; {_ON_LINUX}".encode())
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_session(url: SecretStr) -> psycopg.Connection:
+    """Open a psycopg connection in autocommit, outside a transaction: its user begins one with `begin_sql`.
+
+    Raises:
+        SourceError: a subclass that names the reason and the fix; `SourceTooOld` below PostgreSQL 14.
+    """
     source = source_of(url)
     with translated(url):
         # Poolers in transaction mode do not keep prepared statements: never prepare.
         connection = psycopg.connect(conninfo(url), autocommit=True, prepare_threshold=None)
     try:
-        version = connection.info.server_version
-        _refuse_old(str(source), version)
-        with translated(url):
-            begin = begin_sql(url, Server(version, is_linux=False), query_timeout, lock_timeout)
-            connection.execute(f"{begin}; {_ON_LINUX}".encode())
+        _refuse_old(str(source), connection.info.server_version)
     except BaseException:
         connection.close()
         raise

@@ -12,53 +12,44 @@ beginning, have no such fate.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeAlias
+from typing import TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
 import psycopg
 from pydantic import SecretStr
 
-from analytics_pipeline.errors import SourceReadFailed, SourceStalled
+from analytics_pipeline.errors import SourceBusy, SourceConnectionsExhausted, SourceStalled
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
 from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source, source_of, sqlstate, translated
+from analytics_pipeline.sync.postgres.opening import First, Others, Spares, TooFew, open_first, open_one
+from analytics_pipeline.sync.postgres.pool import Pool, close_in_time
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import (
     LOCK_TIMEOUT,
-    Connection,
     Server,
     begin_sql,
-    connect,
     connect_adbc,
+    connect_session,
     execute,
-    server_of,
 )
 from analytics_pipeline.sync.postgres.sql import quote_identifier, quote_literal
-from analytics_pipeline.waiting import all_done, in_thread, result_of
 
 _LOCKABLE = ("r", "p", "v")
 _JOINED_LOCK_TIMEOUT = 1.0
 """A joined session waits for a lock only behind somebody who waits for the coordinator's: more patience is no use."""
 _LOCK_NOT_AVAILABLE = "55P03"
-_CLOSE_SECONDS = 0.5
-_CONNECTING = "postgres connection"
+_OPENING_SECONDS = 10.0
+"""How long a further connection may take, the queue of a pooler included; the sync begins again with fewer then."""
+_MANY_TABLES = 16
+_INDEXES = """
+SELECT pg_catalog.count(*) FROM pg_catalog.pg_index AS i
+WHERE i.indrelid OPERATOR(pg_catalog.=) ANY (%s::pg_catalog.oid[])
+"""
 
-
-@dataclass(frozen=True)
-class Spares:
-    """Connections to open before the locks are taken, so that no rewrite gets between the locks and a reader.
-
-    Args:
-        adbc: for streams of rows.
-        psycopg: for descriptions, ranges and the cursor tier.
-    """
-
-    adbc: int = 0
-    psycopg: int = 0
+C = TypeVar("C", psycopg.Connection, adbc.Connection)
 
 
 @dataclass(frozen=True)
@@ -68,76 +59,71 @@ class Snapshot:
     Args:
         id: what pg_export_snapshot() gave.
         url: of the source.
+        address: of the one server that all its connections go to. Secret.
         locked: relations that no other session can truncate or rewrite meanwhile.
         query_timeout: seconds a statement of any joined connection may take, its streaming included.
         server: of all its connections.
-        coordinator: the connection that exported it, for one question at a time; `open_snapshot` closes it.
+        pool: its connections.
     """
 
     id: str
     url: SecretStr
+    address: SecretStr
     locked: tuple[BaseTable, ...]
     query_timeout: float | None
     server: Server
-    coordinator: psycopg.Connection = field(repr=False, compare=False)
-    _streams: list[adbc.Connection] = field(default_factory=list, repr=False, compare=False)
-    _sessions: list[psycopg.Connection] = field(default_factory=list, repr=False, compare=False)
+    pool: Pool = field(repr=False, compare=False)
 
     @property
     def source(self) -> Source:
         """Where it is, without secrets."""
         return source_of(self.url)
 
-    def connect(self) -> psycopg.Connection:
-        """A connection inside the snapshot, in its read-only transaction, a spare one while there is one.
+    @property
+    def connections(self) -> int | None:
+        """Connections that it may have at once, the one that exported it among them; None for no limit."""
+        return self.pool.limit
 
-        The caller closes it.
+    def session(self) -> AbstractContextManager[psycopg.Connection]:
+        """A psycopg connection inside the snapshot, in its read-only transaction; waits for one where all are lent.
+
+        Raises:
+            SourceError: it could not be opened.
         """
-        with suppress(IndexError):  # not `if`: another thread may take the last one in between
-            return self._sessions.pop()
-        connection = connect(self.url, query_timeout=self.query_timeout)
-        self._join(connection, "ROLLBACK", self._begin(_JOINED_LOCK_TIMEOUT))
-        return connection
+        return self.pool.session(lambda: self._opened(connect_session))
 
-    def connect_adbc(self) -> adbc.Connection:
-        """The same through ADBC."""
-        with suppress(IndexError):
-            return self._streams.pop()
-        connection = connect_adbc(self.url)
-        self._join(connection, self._begin(_JOINED_LOCK_TIMEOUT))
-        return connection
+    @contextmanager
+    def stream(self) -> Iterator[adbc.Connection]:
+        """The same through ADBC. It is closed where the block fails or ends early.
 
-    def adopt(self, streams: Iterable[adbc.Connection], sessions: Iterable[psycopg.Connection]) -> None:
-        """Take over connections that hold the locks already: join them to the snapshot."""
-        self._streams.extend(streams)
-        self._sessions.extend(sessions)
-        for each in (*self._streams, *self._sessions):
-            self._join(each)
-
-    def close_spares(self) -> None:
-        """Let go of what no reader took.
-
-        Not in this thread: ADBC rolls back first, and a frozen network never answers.
+        Raises:
+            SourceError: it could not be opened.
         """
-        for spare in (*self._streams, *self._sessions):
-            with suppress(Stalled):
-                within(_CLOSE_SECONDS, spare.close, lambda _: None)
-        self._streams.clear()
-        self._sessions.clear()
-
-    def _begin(self, lock_timeout: float) -> str:
-        return begin_sql(self.url, self.server, self.query_timeout, lock_timeout, shared=True)
-
-    def _join(self, connection: Connection, *before: str) -> None:
-        """Import the snapshot in the connection's transaction; close the connection if that fails."""
-        milliseconds = round(_JOINED_LOCK_TIMEOUT * 1000)
-        imported = f"SET TRANSACTION SNAPSHOT {quote_literal(self.id)}; SET LOCAL lock_timeout = {milliseconds}"
+        connection = self.pool.stream(lambda: self._opened(connect_adbc))
+        is_usable = False
         try:
-            with translated(self.url):
-                execute(connection, "; ".join([*before, imported]))
-        except BaseException:
-            connection.close()
-            raise
+            yield connection
+            is_usable = True
+        finally:
+            self.pool.end_stream(connection, is_usable=is_usable)
+
+    def _opened(self, open_it: Callable[[SecretStr], C]) -> C:
+        """Open a further connection and import the snapshot, all in one message."""
+        begin = begin_sql(self.url, self.server, self.query_timeout, _JOINED_LOCK_TIMEOUT, shared=True)
+        statements = f"{self.server.guard_sql}; {begin}; {_import_sql(self.id)}"
+        try:
+            return within(_OPENING_SECONDS, lambda: open_one(open_it, self.address, statements), close_in_time)
+        except SourceBusy as error:
+            raise SourceConnectionsExhausted(str(self.source), 1, 1, 0, error.detail) from None
+        except Stalled:
+            why = f"no further connection within {_OPENING_SECONDS:.0f} s"
+            raise SourceConnectionsExhausted(str(self.source), 1, 1, 0, why) from None
+
+
+def _import_sql(snapshot: str) -> str:
+    """Statements by which a transaction without a snapshot takes over an exported one, and its patience ends."""
+    milliseconds = round(_JOINED_LOCK_TIMEOUT * 1000)
+    return f"SET TRANSACTION SNAPSHOT {quote_literal(snapshot)}; SET LOCAL lock_timeout = {milliseconds}"
 
 
 @contextmanager
@@ -148,7 +134,7 @@ def open_snapshot(
     query_timeout: float | None,
     on_notice: Callable[[str], None],
     stall_timeout: float = 300.0,
-    spares: Spares = Spares(),
+    spares: Spares | None = None,
 ) -> Iterator[Snapshot]:
     """Lock everything that the queries read, then export a snapshot and hold it open.
 
@@ -163,70 +149,96 @@ def open_snapshot(
     Raises:
         SourceError: no connection, a wrong query, or a table that stayed locked by another session.
     """
-    try:
-        coordinator, snapshot, tables = within(
-            stall_timeout, lambda: _coordinate(url, queries, query_timeout, spares, on_notice), _let_go
-        )
-    except Stalled:
-        raise SourceStalled(str(source_of(url)), stall_timeout) from None
+    opening = _Opening(url, queries, query_timeout, stall_timeout, on_notice)
+    wanted = (spares or Spares()).capped
+    while True:
+        try:
+            snapshot, tables = opening.open(wanted)
+            break
+        except TooFew as few:
+            on_notice(f"{source_of(url)}: {few.reason}")
+            wanted = wanted.within(few.fewer)
     try:
         for reason in filter(None, map(_why_not, tables)):
             on_notice(reason)
         yield snapshot
     finally:
-        _let_go((coordinator, snapshot, tables))
+        snapshot.pool.close()
 
 
-_Opened: TypeAlias = tuple[psycopg.Connection, Snapshot, list[BaseTable]]
+@dataclass(frozen=True)
+class _Opening:
+    """What `open_snapshot` was asked for."""
+
+    url: SecretStr
+    queries: Sequence[str]
+    query_timeout: float | None
+    stall_timeout: float
+    on_notice: Callable[[str], None]
+
+    def open(self, spares: Spares) -> tuple[Snapshot, list[BaseTable]]:
+        """The snapshot and what its queries read, with these connections or none.
+
+        Raises:
+            TooFew: it can be had with fewer.
+            SourceError: it cannot be had.
+        """
+        first = open_first(self.url, self.query_timeout, self.stall_timeout, spares.wanted)
+        try:
+            return within(
+                self.stall_timeout, lambda: self._coordinate(first, spares), lambda opened: opened[0].pool.close()
+            )
+        except BaseException as error:
+            close_in_time(first.connection)
+            if isinstance(error, Stalled):
+                raise SourceStalled(str(source_of(self.url)), self.stall_timeout) from None
+            raise
+
+    def _coordinate(self, first: First, spares: Spares) -> tuple[Snapshot, list[BaseTable]]:
+        coordinator, server = first.connection, first.server
+        others = Others(first, spares, self.query_timeout)
+        try:
+            tables = sorted({t for query in self.queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
+            _refuse_too_many_locks(first, tables, spares.wanted)
+        except BaseException:
+            others.let_go()
+            raise
+        streams, sessions = others.wait(self.on_notice)
+        try:
+            locked = tuple(t for t in tables if t.selectable and t.kind in _LOCKABLE)
+            begin = begin_sql(self.url, server, self.query_timeout, LOCK_TIMEOUT, shared=True)
+            with translated(self.url):
+                _lock_all(coordinator, streams, sessions, locked, begin)
+                exported = _export(coordinator)
+                for each in (*streams, *sessions):
+                    execute(each, _import_sql(exported))
+        except BaseException:
+            for each in (*streams, *sessions):
+                close_in_time(each)
+            raise
+        pool = Pool(source_of(self.url), coordinator, spares.limit, is_pooled=server.is_pooled)
+        pool.add(streams, sessions)
+        return Snapshot(exported, self.url, first.address, locked, self.query_timeout, server, pool), tables
 
 
-def _let_go(opened: _Opened) -> None:
-    """Close without ROLLBACK first: that would wait for an answer that a frozen network never brings."""
-    coordinator, snapshot, _ = opened
-    coordinator.close()
-    snapshot.close_spares()
+def _refuse_too_many_locks(first: First, tables: Sequence[BaseTable], wanted: int) -> None:
+    """Each session that plans a query locks every partition and index that the query might read.
 
-
-def _coordinate(
-    url: SecretStr,
-    queries: Sequence[str],
-    query_timeout: float | None,
-    spares: Spares,
-    on_notice: Callable[[str], None],
-) -> _Opened:
-    open_session = partial(connect, url, query_timeout=query_timeout)
-    first = in_thread(open_session, _CONNECTING)
-    fast = [in_thread(partial(connect_adbc, url), _CONNECTING) for _ in range(spares.adbc)]
-    slow = [in_thread(open_session, _CONNECTING) for _ in range(spares.psycopg)]
-    all_done([first, *fast, *slow])
-    try:
-        coordinator, sessions = result_of(first), [result_of(done) for done in slow]
-        streams = _usable(fast, on_notice)
-        tables = sorted({t for query in queries for t in base_tables(coordinator, query)}, key=lambda t: t.oid)
-        locked = tuple(t for t in tables if t.selectable and t.kind in _LOCKABLE)
-        server = server_of(coordinator)
-        begin = begin_sql(url, server, query_timeout, LOCK_TIMEOUT, shared=True)
-        with translated(url):
-            _lock_all(coordinator, streams, sessions, locked, begin)
-            snapshot = Snapshot(_export(coordinator), url, locked, query_timeout, server, coordinator)
-        snapshot.adopt(streams, sessions)
-    except BaseException:
-        for done in (*fast, *slow, first):
-            if done.exception() is None:
-                result_of(done).close()
-        raise
-    return coordinator, snapshot, tables
-
-
-def _usable(opened: Sequence[Future[adbc.Connection]], on_notice: Callable[[str], None]) -> list[adbc.Connection]:
-    """The connections, or none where ADBC does not get along with the server: then the cursor tier reads."""
-    failures = [error for done in opened if (error := done.exception())]
-    for error in failures:
-        if not isinstance(error, SourceReadFailed):
-            raise error
-    if failures:
-        on_notice(f"The fast driver cannot connect. {failures[0]}")
-    return [result_of(done) for done in opened if done.exception() is None]
+    Raises:
+        TooFew: more sessions than take half of the lock table.
+    """
+    if wanted == 1 or len(tables) < _MANY_TABLES:
+        return
+    row = first.connection.execute(_INDEXES, ([table.oid for table in tables],)).fetchone()
+    assert row is not None, "a count is one row"
+    locks = len(tables) + int(row[0])
+    if locks * wanted * 2 > first.server.lock_slots:
+        fewer = max(1, first.server.lock_slots // (2 * locks))
+        raise TooFew(
+            fewer,
+            f"{wanted} connections wanted, but {locks:,} locks in each would fill the lock table of about "
+            f"{first.server.lock_slots:,}. Going on with {fewer}; a higher max_locks_per_transaction allows more.",
+        )
 
 
 def _lock_all(
@@ -243,10 +255,7 @@ def _lock_all(
     """
     lock = _lock(tables)
     deadline = time.monotonic() + LOCK_TIMEOUT
-    for each in streams:
-        execute(each, begin)
-    for one in (coordinator, *sessions):
-        execute(one, f"ROLLBACK; {begin}")
+    execute(coordinator, f"ROLLBACK; {begin}")
     while lock:
         execute(coordinator, lock)
         try:
