@@ -94,6 +94,7 @@ PUBLIC = {
         "TableChange",
         "create_store",
         "open_store",
+        "unopened_store",
     },
 }
 SCRIPTS = {PACKAGE / "sample" / "digits" / "train.py"}

@@ -1,4 +1,4 @@
-"""Maintenance: the jobs that keep the store's files few and Dagster's storage small, and that copy the store.
+"""Maintenance: the jobs that keep files few and Dagster's storage small, and that copy and verify what is stored.
 
 Belongs here: one op a task, none waits for another. Does not: the tasks (`store`, `housekeeping`).
 """
@@ -15,7 +15,9 @@ from analytics_pipeline.resources import AnalyticsResource
 
 _NIGHT = "30 3 * * *"
 _AFTER_IT = "30 4 * * *"
+_SUNDAYS = "30 5 * * 0"
 _SHOWN_URLS = 100
+_SHOWN_DAMAGES = 20
 
 
 class PruneConfig(dg.Config):
@@ -165,6 +167,44 @@ backup_job_schedule = dg.ScheduleDefinition(
 )
 
 
+@dg.op(description="Reads every file of the home and compares it with what was written; fails where one differs.")
+def verify_files(context: dg.OpExecutionContext, analytics: AnalyticsResource) -> None:
+    """The verification."""
+    from analytics_pipeline.housekeeping.verify import verify_home  # noqa: PLC0415 - as in `resources`
+
+    with failing_plainly():
+        found = verify_home(analytics.home())
+    for damage in found.damages:
+        context.log.error(str(damage))
+    context.log.info(
+        "%d files were compared with their digest, %d have no recorded digest.", found.files, found.unproven
+    )
+    if found.damages:
+        shown = "\n".join(str(damage) for damage in found.damages[:_SHOWN_DAMAGES])
+        raise dg.Failure(f"{len(found.damages)} files are damaged or lost:\n{shown}", allow_retries=False)
+
+
+@dg.job(
+    description="Reads every file of the store, capabilities, experiments and objects; names what is damaged or lost.",
+    executor_def=dg.in_process_executor,
+)
+def verify_job() -> None:
+    """The verification."""
+    verify_files()
+
+
+verify_job_schedule = dg.ScheduleDefinition(
+    job=verify_job,
+    cron_schedule=_SUNDAYS,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Every Sunday, after the maintenance.",
+)
+
+
 def maintenance() -> dg.Definitions:
     """The jobs and their schedules."""
-    return dg.Definitions(jobs=[maintenance_job, backup_job], schedules=[maintenance_job_schedule, backup_job_schedule])
+    return dg.Definitions(
+        jobs=[maintenance_job, backup_job, verify_job],
+        schedules=[maintenance_job_schedule, backup_job_schedule, verify_job_schedule],
+    )

@@ -11,12 +11,14 @@ import polars as pl
 import pytest
 
 from analytics_pipeline.capabilities import AnalyticsStore, ParquetBackend
+from analytics_pipeline.components.maintenance import verify_job
 from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.experiments import log_run
 from analytics_pipeline.experiments.tables import tables_at
 from analytics_pipeline.housekeeping.verify import forget, verify_home
 from analytics_pipeline.objects import DataStoreIO
 from analytics_pipeline.objects.base import using_base
+from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.settings import Home
 from analytics_pipeline.store import create_store, open_store
 from analytics_pipeline.store.__main__ import main
@@ -147,3 +149,17 @@ def test_a_lost_file_that_is_forgotten_is_named_no_more(home: Home) -> None:
     assert forget(home, "experiments.runs") == [victim.name]
     assert not verify_home(home).damages
     assert pl.DataFrame(tables_at(home.experiments).query("SELECT count(*) AS n FROM runs"))["n"].item() == 2
+
+
+def test_the_job_fails_and_names_each_damage(home: Home) -> None:
+    """Somebody who never opens a shell looks at Dagster's runs."""
+    resources = {"analytics": AnalyticsResource(home_path=str(home.path))}
+    assert verify_job.execute_in_process(resources=resources).success
+    [victim] = home.path.glob(KINDS["object"])
+    flip(victim)
+
+    failed = verify_job.execute_in_process(resources=resources, raise_on_error=False)
+
+    assert not failed.success
+    [event] = [event for event in failed.all_events if event.is_step_failure]
+    assert victim.name in str(event.step_failure_data.user_failure_data)
