@@ -106,16 +106,18 @@ class Explained:
 def explain(connection: psycopg.Connection, query: str) -> Explained:
     """The plan of a query that has been described, so that it is known to be one SELECT.
 
-    The connection is to be inside a transaction that ends without a commit: settings are changed in it.
+    The settings by which it is planned end with it: the catalogs are asked by their indexes.
     """
     rows = ", ".join(f"('{name}', '{value}')" for name, value in _SETTINGS.items())
-    connection.execute(
-        f"SELECT pg_catalog.set_config(s.name, v.value, true) FROM (VALUES {rows}) AS v (name, value) "
-        f"JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) v.name".encode()
-    )
-    answer = connection.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {subselect(query)}".encode()).fetchone()
-    assert answer is not None, "EXPLAIN gives one row"
-    views = tuple(str(row[0]) for row in connection.execute(_VIEWS).fetchall())
+    with connection.transaction(force_rollback=True):
+        connection.execute(
+            f"SELECT pg_catalog.set_config(s.name, v.value, true) FROM (VALUES {rows}) AS v (name, value) "
+            f"JOIN pg_catalog.pg_settings AS s ON s.name OPERATOR(pg_catalog.=) v.name".encode()
+        )
+        explained = f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT * FROM {subselect(query)}"
+        answer = connection.execute(explained.encode()).fetchone()
+        assert answer is not None, "EXPLAIN gives one row"
+        views = tuple(str(row[0]) for row in connection.execute(_VIEWS).fetchall())
     return Explained(_step(answer[0][0]["Plan"]), (query, *views))
 
 
