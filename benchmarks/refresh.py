@@ -1,4 +1,4 @@
-"""What a refresh costs, beside the same fingerprint queries in psql: nothing changed, the gate, 1,000 new rows.
+"""What a refresh costs, beside the same fingerprint queries in psql: nothing changed, the gate, 1,000 new rows; audits.
 
 3M results and 500k wide dataset rows in 30 and in 300 daily partitions, by both kinds of fingerprint. Each round runs
 the fingerprint queries of both halves in two psql at once, as a refresh does, and then the refreshes; ratios are taken
@@ -45,7 +45,7 @@ FROM generate_series(0, {records} - 1) AS g
 """
 HEAD = (
     "| fingerprint | partitions | full sync | fingerprints in psql | nothing changed | with the gate | new rows | "
-    "new rows less fingerprints, of the full sync |"
+    "new rows less fingerprints, of the full sync | audit | of it reading the files |"
 )
 CODE_LOCATION = """
 import dagster as dg
@@ -148,7 +148,8 @@ def full_sync(bench: Bench) -> float:
 def rounds_of(bench: Bench, psql: Path, rounds: int) -> Mapping[str, Sequence[float]]:
     """Seconds of each thing, a round each."""
     queries, job = bench.fingerprint_queries(), bench.job
-    found: dict[str, list[float]] = {"full": [], "psql": [], "same": [], "gate": [], "new": []}
+    measured = ("full", "psql", "same", "gate", "new", "audit", "files")
+    found: dict[str, list[float]] = {name: [] for name in measured}
     job.refresh()
     in_psql(psql, bench.url, queries)
     for number in range(rounds):
@@ -162,6 +163,8 @@ def rounds_of(bench: Bench, psql: Path, rounds: int) -> Mapping[str, Sequence[fl
         values = {"round": number + time.time_ns(), "results": NEW_RESULTS, "records": NEW_RECORDS}
         execute(bench.url, *NEW_ROWS.format(**values).split(";\n"))
         found["new"].append(seconds_of(lambda: refreshed(job, 2)))
+        found["audit"].append(seconds_of(job.audit))
+        found["files"].append(seconds_of(job.check_files))
     return found
 
 
@@ -212,7 +215,7 @@ def compare(server: EmbeddedPostgres, scratch: Path, rows: int, rounds: int) -> 
     psql = find_programs(scratch).folder / "psql"
     new = f"{NEW_RESULTS} + {NEW_RECORDS} new rows of today in each of {rounds} rounds"
     lines = [f"{rows:,} results rows, {rows // 6:,} dataset rows, {new}; medians, ratios within a round", "", HEAD]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     jobs = []
     for kind in FingerprintKind:
         for days in (30, 300):
@@ -234,7 +237,8 @@ def _line(kind: FingerprintKind, days: int, found: Mapping[str, Sequence[float]]
     return (
         f"| {kind.value} | {days} | {median(found['full']):.2f} s | {median(found['psql']):.2f} s | "
         f"{median(found['same']):.2f} s, {same:.2f} x | {1000 * median(found['gate']):.0f} ms | "
-        f"{median(found['new']):.2f} s | {100 * extra:.0f} % |"
+        f"{median(found['new']):.2f} s | {100 * extra:.0f} % | {median(found['audit']):.2f} s | "
+        f"{median(found['files']):.2f} s |"
     )
 
 
