@@ -122,8 +122,8 @@ def test_the_view_before_any_sync_says_what_to_do(workplace: Workplace) -> None:
             "No connection to database 'db' at 127.0.0.1:1 (user 'bob')",
             marks=pytest.mark.slow,  # it is tried again for half a minute
         ),
-        (f"postgresql://bob:{PASSWORD}/@127.0.0.1:1/db", "The connection string is not valid."),
-        (f"bob:{PASSWORD}", "The connection string is not valid."),
+        (f"postgresql://bob:{PASSWORD}/@127.0.0.1:1/db", "The connection string is not valid:"),
+        (f"bob:{PASSWORD}", "The connection string is not valid:"),
     ],
 )
 def test_a_bad_source_fails_with_one_sentence_and_no_password(workplace: Workplace, url: str, sentence: str) -> None:

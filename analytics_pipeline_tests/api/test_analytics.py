@@ -66,7 +66,7 @@ def test_an_empty_table_gives_empty_answers(serve: Serve, store: Store, route: s
     empty: dict[str, Any] = {
         "summary": {"kpis": dict.fromkeys(
             ("total_records", "avg_score", "pass_rate", "p50_latency", "p95_latency", "p99_latency"), 0)},
-        "trends": {"data": [], "metrics": [], "granularity": "daily"},
+        "trends": {"data": [], "metrics": [], "granularity": "daily", "note": None},
         "metric-breakdown": {"metrics": []},
         "latency-distribution": {
             "histogram": {"counts": [0] * 20, "edges": [pytest.approx(step / 20) for step in range(21)]},
@@ -77,7 +77,7 @@ def test_an_empty_table_gives_empty_answers(serve: Serve, store: Store, route: s
         "correlation": {"matrix": [], "metrics": []},
         "classification-breakdown": {"metrics": []},
         "classification-trends": {
-            "data": [], "metric_name": "intent", "granularity": "daily", "unique_categories": []},
+            "data": [], "metric_name": "intent", "granularity": "daily", "unique_categories": [], "note": None},
         "analysis-insights": {"records": [], "total_count": 0, "page": 1, "limit": 20, "metric_names": []},
     }  # fmt: skip
     assert answer == empty[route]

@@ -64,7 +64,7 @@ def test_every_check_is_evaluated_once_a_run(orders_url: str, store: Store, inst
         if event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION
     ]
     found = Counter((each.asset_key.to_user_string(), each.check_name) for each in evaluations)
-    assert len(found) == 8
+    assert len(found) == 9
     assert set(found.values()) == {1}
 
 

@@ -284,7 +284,7 @@ def test_damaged_manifest_is_named(store: Store, content: bytes) -> None:
     publish(store, {"facts": {"d0": facts(1)}})
     store.layout.manifest_of(2).write_bytes(content)
     with pytest.raises(ManifestUnreadable, match="000000002"):
-        open_store(store.root)
+        open_store(store.root).manifest()
 
 
 def test_foreign_files_in_the_store_do_not_disturb(store: Store) -> None:

@@ -164,6 +164,8 @@ class Index:
 
     def add(self, file: NewFile, call: str | None) -> None:
         """Name a file with what it holds; pending while it has a call."""
+        if self._db.execute("SELECT 1 FROM files WHERE table_name = ? LIMIT 1", [file.table]).fetchone() is None:
+            self.change_views()  # a table that lost all of its files had none
         row = self._db.execute(
             "INSERT INTO files (table_name, name, stamp, rows, call) VALUES (?, ?, ?, ?, ?) RETURNING id",
             [file.table, file.name, file.stamp, file.rows, call],

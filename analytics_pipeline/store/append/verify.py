@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from os import cpu_count
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from analytics_pipeline.store.append.tables import AppendTables
 from analytics_pipeline.store.append.views import ways_out
 from analytics_pipeline.store.digest import problem_of
 from analytics_pipeline.store.verify import Damage, Verified
+from analytics_pipeline.waiting import at_once
 
 _REBUILT = "It was made again from the files. Whether files were lost or altered before cannot be known any more."
 _COPY = "It is made again from the files of its table."
@@ -42,9 +43,9 @@ def verify_tables(tables: AppendTables) -> Verified:
         return Verified()
     damages = list(_damaged_index(tables))
     proofs = tables.proofs()
-    with ThreadPoolExecutor(cpu_count()) as threads:
-        found = threads.map(lambda name: (name, _problem(layout, name, proofs[name])), proofs)
-        problems = {name: problem for name, problem in found if problem is not None}
+    tasks = [partial(_problem, layout, name, proof) for name, proof in proofs.items()]
+    found = at_once(tasks, cpu_count() or 1, "verify")
+    problems = {name: problem for name, problem in zip(proofs, found, strict=True) if problem is not None}
     current = tables.proofs()  # a copy may have been replaced meanwhile
     for name, problem in problems.items():
         if name in current:
