@@ -39,6 +39,23 @@ SELECT g AS id, nullif(g % 7, 0) AS some_null, 'k' || g % 13 AS word, md5(g::tex
 FROM generate_series(1, 1000) AS g
 """
 
+CASELESS = """
+CREATE TYPE word;
+CREATE FUNCTION word_in(cstring) RETURNS word LANGUAGE internal IMMUTABLE STRICT AS 'textin';
+CREATE FUNCTION word_out(word) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
+CREATE TYPE word (INPUT = word_in, OUTPUT = word_out, LIKE = text, COLLATABLE = true);
+CREATE CAST (word AS text) WITHOUT FUNCTION AS IMPLICIT;
+CREATE FUNCTION word_cmp(word, word) RETURNS int LANGUAGE sql IMMUTABLE AS
+  $$ SELECT bttextcmp(lower($1::text) COLLATE "C", lower($2::text)) $$;
+CREATE FUNCTION word_less(word, word) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT word_cmp($1, $2) < 0 $$;
+CREATE OPERATOR < (LEFTARG = word, RIGHTARG = word, FUNCTION = word_less);
+CREATE OPERATOR CLASS words DEFAULT FOR TYPE word USING btree AS OPERATOR 1 <, FUNCTION 1 word_cmp(word, word);
+CREATE CAST (text AS word) WITHOUT FUNCTION AS ASSIGNMENT;
+CREATE TABLE caseless AS SELECT g AS id, (ARRAY['a', 'B', 'c', 'D'])[1 + g % 4]::word AS v
+FROM generate_series(1, 1000) AS g
+"""
+"""A type of users that has an order of its own and becomes text by itself, like citext."""
+
 
 def whole(url: str, query: str) -> ReadRequest:
     return ReadRequest(query=query, rules=rules_of(url, query), stall_timeout=30.0)
@@ -119,6 +136,18 @@ def test_a_column_that_cannot_split_falls_back_to_one_stream_and_says_so(postgre
     (notice,) = notices
     assert "parallel ranges failed, going on by single stream" in notice
     assert column in notice
+
+
+def test_a_type_with_an_order_of_its_own_is_read_once_and_says_so(postgres_url: str) -> None:
+    """Otherwise rows between boundaries that the built-in operators order differently are stored twice."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(CASELESS.encode())
+    notices: list[str] = []
+    query = 'SELECT id, v COLLATE "C" AS v FROM caseless'
+    table = read(postgres_url, query, partition_column="v", workers=4, notices=notices)
+    assert sorted(map(str, table["id"].to_pylist()), key=int) == [str(number) for number in range(1, 1001)]
+    (notice,) = notices
+    assert "the type of v has no order to split by" in notice
 
 
 def test_what_the_fast_driver_cannot_read_comes_by_the_cursor_and_says_so(postgres_url: str) -> None:

@@ -24,8 +24,8 @@ _SHOWN = (
 def split(connection: psycopg.Connection, query: str, name: str, workers: int, where: str | None) -> list[str]:
     """Predicates over q, one a worker; fewer than two where the column has too few values to split by.
 
-    Every orderable type works: Postgres itself finds the boundaries, and compares with them as it sorted them. NULLs go
-    with the first range.
+    Every type works that the built-in operators order, even by a cast, as they sort its boundaries: a type that has an
+    order of its own, such as citext, may not. NULLs go with the first range.
 
     Args:
         connection: inside the snapshot.
@@ -35,7 +35,7 @@ def split(connection: psycopg.Connection, query: str, name: str, workers: int, w
         where: predicate over q that all ranges share.
 
     Raises:
-        psycopg.errors.UndefinedFunction: the column's type has no order.
+        psycopg.errors.UndefinedFunction: the column's type has no order, or another one than the built-in operators.
     """
     boundaries, array_type = _boundaries(connection, query, name, workers, where)
     if boundaries is None:
@@ -61,10 +61,16 @@ def _boundaries(
     bounds = f"SELECT {found} AS bounds FROM ({source}\n) AS s{sample}"
     type_ = "pg_catalog.format_type(pg_catalog.pg_typeof(g.bounds), NULL) AS type"
     typed = f"SELECT g.bounds, {type_} FROM ({bounds}) AS g"
-    statement = f"SELECT {_SHOWN}, f.type FROM ({typed}) AS f"
+    # Between boundaries in the wrong order, a row would belong to several ranges.
+    pairs = itertools.pairwise([1, *range(1, workers)])
+    ordered = " AND ".join(f"f.bounds[{high}] {NOT_LESS} f.bounds[{low}]" for low, high in pairs)
+    statement = f"SELECT {_SHOWN}, f.type, {ordered} FROM ({typed}) AS f"
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None, "an aggregate gives one row"
-    return row[0], row[1]
+    boundaries, array_type, is_ordered = row
+    if is_ordered is False:
+        raise psycopg.errors.UndefinedFunction(f"{name} is sorted by operators that are not built in")
+    return boundaries, array_type
 
 
 def _estimate(connection: psycopg.Connection, source: str) -> float:
