@@ -129,7 +129,8 @@ class Guard:
     ) -> None:
         """Stop where a commit would remove more rows than the spec allows.
 
-        A rebuild is asked for by a person, who may have changed the queries: only an emptied table stops it.
+        A rebuild is asked for by a person, who may have changed the queries: where the spec gives no share, only an
+        emptied table stops it.
 
         Args:
             before: what is published.
@@ -155,11 +156,9 @@ class Guard:
             return False
         if loss.remaining == 0:
             return True
-        if is_rebuild:
-            return False
         if most is not None:
             return loss.removed > most * loss.published
-        return loss.published > SMALL_TABLE and loss.removed > LARGEST_SHARE * loss.published
+        return not is_rebuild and loss.published > SMALL_TABLE and loss.removed > LARGEST_SHARE * loss.published
 
 
 def _loss(before: Manifest, read: HalfRead, changes: Changes) -> TableLoss | None:

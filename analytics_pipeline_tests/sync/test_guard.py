@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -141,6 +142,16 @@ def test_a_rebuild_may_shrink_a_table_but_not_empty_it(url: str, store: Store) -
     execute(url, *EMPTY)
     with pytest.raises(RemovalRefused):
         narrow.rebuild(now=NOW)
+
+
+def test_a_share_that_the_spec_gives_holds_for_every_verb(url: str, store: Store) -> None:
+    """Who wrote that an archive never shrinks meant a rebuild from a restored copy, too."""
+    job = job_of(store, url, spec_of(max_removed=0))
+    job.refresh(now=NOW)
+    execute(url, "DELETE FROM records WHERE id = 1")
+    for verb in (job.refresh, job.audit, job.rebuild, partial(job.replace, Selection())):
+        with pytest.raises(RemovalRefused, match="1 of 4 rows of demo_dataset"):
+            verb(now=NOW)
 
 
 def test_rows_that_only_move_are_not_removed(url: str, store: Store) -> None:
