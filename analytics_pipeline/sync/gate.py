@@ -28,7 +28,7 @@ from analytics_pipeline.sync.derived import derived_version, published_tables
 from analytics_pipeline.sync.postgres.failures import source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.role_settings import SETTINGS_SQL
-from analytics_pipeline.sync.postgres.session import connect
+from analytics_pipeline.sync.postgres.session import connect, execute
 from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline.sync.status import content_of
 
@@ -73,7 +73,9 @@ def source_gate_of(url: SecretStr, patience: float, log: Callable[[str], None]) 
         connection = connect(url, query_timeout=patience)
         try:
             with translated(url):
-                return source_gate(connection)
+                said = source_gate(connection)
+                execute(connection, "ROLLBACK")  # or a pooler closes the server session, which others wait for
+                return said
         finally:
             connection.close()
 

@@ -12,6 +12,7 @@ import pytest
 from analytics_pipeline.errors import SourceError, SourceTimeout
 from analytics_pipeline.store import Store
 from analytics_pipeline.sync.engine import SyncJob
+from analytics_pipeline.sync.gate import source_gate_of
 from analytics_pipeline.sync.postgres.counts import count_rows
 from analytics_pipeline_tests.servers.fixtures import Pooler
 from analytics_pipeline_tests.servers.pgbouncer import PgBouncer
@@ -52,6 +53,12 @@ def left_behind(url: str) -> Sequence[dict[str, Any]]:
         found.append({what: rows for what, rows in answers.items() if rows})
         client.execute("INSERT INTO written VALUES (1)")
     return [each for each in found if each]
+
+
+def session_of(url: str) -> object:
+    """The server session that the next client gets."""
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as client:
+        return client.execute("SELECT pg_backend_pid()").fetchone()
 
 
 def refreshed(job: SyncJob) -> None:
@@ -112,3 +119,13 @@ def test_nothing_of_ours_stays_in_a_pooled_session(
     assert left_behind(url) == []
     work(job_of(store, url))
     assert left_behind(url) == []
+
+
+def test_a_question_to_the_gate_leaves_the_pooled_session_to_the_next_client(
+    postgres_url: str, pool: PgBouncer, store: Store
+) -> None:
+    """A pooler closes one whose client leaves in a transaction: each tick would cost the application a new session."""
+    url = pool.url(database_of(postgres_url))
+    before = session_of(url)
+    assert source_gate_of(job_of(store, url).url, 30.0, pytest.fail) is not None
+    assert session_of(url) == before
