@@ -62,6 +62,9 @@ STRINGS = {
     f"postgresql://reader:{PASSWORD}#/x@db.example/facts": "#, which is written %23",
     f"postgresql://reader:{PASSWORD}%@db.example/facts": "%, which is written %25",
     f"postgresql://reader:{PASSWORD}@db.example:port/facts": "port is not a number",
+    f"host=db.example user=reader password={PASSWORD} x dbname=facts": "no single quotes around it",
+    f"host=db.example user=reader password={PASSWORD} wombat=1": "unknown to libpq",
+    f"host=db.example port={PASSWORD}": "port is not a number",
     f"reader/{PASSWORD}": "percent-encode",
 }
 

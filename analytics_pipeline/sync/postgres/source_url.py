@@ -16,6 +16,10 @@ from psycopg import pq
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _EMPTY = "it is empty"
 _WRONG_MODE = f"its sslmode is none of {', '.join(_SSL_MODES)}"
+_PAIRS = (
+    "one of its `name=value` pairs is wrong: its name is unknown to libpq, its port is not a number, or its value has "
+    "a blank and no single quotes around it"
+)
 _URI = re.compile(r"postgres(?:ql)?://")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.:-]*://")
 _DRIVER = re.compile(r"postgres(?:ql)?\+[a-z0-9_]+:", re.IGNORECASE)
@@ -66,6 +70,8 @@ def _problems(text: str) -> Iterator[str | None]:
     if _URI.match(text):
         yield from map(_option, _options(text))
         yield _authority(text)
+    elif "=" in text:
+        yield _PAIRS
 
 
 def _around(text: str) -> str | None:
