@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from analytics_pipeline.store import Change, Store, create_store, open_store
+from analytics_pipeline.store.verify import verify_store
 from analytics_pipeline_tests.store.processes import die_at, pair_of, published_version, start
 from analytics_pipeline_tests.store.scenario import change_of, files_listed, files_on_disk, publish
 
@@ -61,6 +62,7 @@ def test_kill_at_any_step_of_a_commit_leaves_the_old_or_the_new_version(tmp_path
             store.commit(stage, Change([change_of(stage, name, parts) for name, parts in pair_of(1, version).items()]))
         assert_pair_is(store, version)
         assert_nothing_is_left_behind(store)
+        assert list(verify_store(store).damages) == []
         assert_pair_is(open_store(root), version)
         store.close()
         if not died:

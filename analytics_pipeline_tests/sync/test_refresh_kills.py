@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from analytics_pipeline.store import Store, open_store
+from analytics_pipeline.store.verify import verify_store
 from analytics_pipeline.sync.status import SILENCE, DatasetStatus, State, SyncType, read_status, write_status
 from analytics_pipeline_tests.sync.postgres_reading import execute
 from analytics_pipeline_tests.sync.processes import Verb, refresh_for, start, work_until
@@ -114,6 +115,7 @@ def heals(store: Store, url: str) -> None:
         part.synced_at for table in store.manifest().tables.values() for part in table.partitions.values()
     )
     assert not job.audit(now=NOW).halves
+    assert list(verify_store(store).damages) == []
     assert {path for path in leavings(store) if not path.startswith("staging/resumable.")} == set()
     while sessions(url):
         pass  # of the dead process; its server notices
