@@ -32,7 +32,20 @@ _FIXES = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n)",
     errno.ENOENT: "See that it exists",
 }
-_FOREIGN = (("duckdb", "IOException"), ("pyarrow", "ArrowException"))
+_FOREIGN = (("duckdb", "IOException"),)
+_SQLITE_CODES = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_NOTADB,
+}
+_DAMAGED_FILE = ("Parquet", "magic bytes", "footer", "Arrow file", "IPC")
 
 
 def is_full(error: BaseException) -> bool:
@@ -60,8 +73,12 @@ def environment_error(error: BaseException, place: str) -> EnvironmentFailed | N
 
 
 def _is_of_environment(error: BaseException) -> bool:
-    if isinstance(error, OSError | sqlite3.OperationalError) or type(error) is sqlite3.DatabaseError:
-        return True
+    if isinstance(error, OSError):
+        return error.errno is not None
+    if isinstance(error, sqlite3.DatabaseError):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & 0xFF in _SQLITE_CODES
+    if type(error).__name__ == "ArrowInvalid":  # of a value, too; then it is a bug, and repeats the value
+        return any(words in str(error) for words in _DAMAGED_FILE)
     foreign = (getattr(sys.modules.get(module), name, None) for module, name in _FOREIGN)
     return any(isinstance(kind, type) and isinstance(error, kind) for kind in foreign)
 

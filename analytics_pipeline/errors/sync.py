@@ -221,16 +221,6 @@ class TypeImpossible(SyncError):
         )
 
 
-class PartitionColumnUnfit(SyncError):
-    """A read cannot be split by the values of a column."""
-
-    def __init__(self, table: str, column: str, found: str) -> None:
-        super().__init__(
-            f"{table}: the partition_column {column!r} is of type {found}, by which no read can be split. Name a "
-            f"column with an order, such as a number, a time or a text, or leave partition_column out for this query."
-        )
-
-
 class XminUnfit(SyncError):
     """Row versions cannot stand for the rows of a query."""
 

@@ -317,7 +317,7 @@ class Attempt:
 
         def cancel() -> None:
             judge.snapshot.pool.cancel_all()
-            cancel_labelled(self.url, label_of(judge.snapshot))
+            cancel_labelled(judge.snapshot.address, label_of(judge.snapshot))
 
         if _reads_at_once(wish, judge.snapshot):
             return [done for done in together(tasks, failed, cancel) if done is not None]

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from analytics_pipeline.errors import SourceError, SourceStalled
 from analytics_pipeline.sync.postgres.failures import source_of, translated
 from analytics_pipeline.sync.postgres.pump import Stalled, within
-from analytics_pipeline.sync.postgres.session import connect
+from analytics_pipeline.sync.postgres.session import connected
 from analytics_pipeline.sync.postgres.snapshot import Snapshot
 from analytics_pipeline.waiting import STEP, all_done, in_thread, wait_for
 
@@ -61,12 +61,8 @@ def cancel_labelled(url: SecretStr, label: str) -> None:
     """Cancel all running queries of that name; says nothing if the source is gone, for then they end by themselves."""
 
     def cancel() -> None:
-        connection = connect(url)
-        try:
-            with translated(url):
-                connection.execute(_CANCEL, (label,))
-        finally:
-            connection.close()
+        with connected(url) as connection:
+            connection.execute(_CANCEL, (label,))
 
     with suppress(SourceError, Stalled):
         within(_CANCEL_SECONDS, cancel, lambda _: None)
@@ -92,14 +88,10 @@ def _cancel_until_idle(url: SecretStr, label: str, seconds: float) -> None:
     ended = Event()
 
     def cancel() -> None:
-        connection = connect(url)
-        try:
-            with translated(url):
-                while not ended.is_set() and connection.execute(_CANCEL, (label,)).fetchall():
-                    wait_for(ended, _CANCEL_EVERY)
-                    connection.execute("SELECT pg_catalog.pg_stat_clear_snapshot()")  # its transaction keeps one
-        finally:
-            connection.close()
+        with connected(url) as connection:
+            while not ended.is_set() and connection.execute(_CANCEL, (label,)).fetchall():
+                wait_for(ended, _CANCEL_EVERY)
+                connection.execute("SELECT pg_catalog.pg_stat_clear_snapshot()")  # its transaction keeps one
 
     try:
         with suppress(SourceError, Stalled):

@@ -25,10 +25,10 @@ from analytics_pipeline.errors import SourceError
 from analytics_pipeline.store import Manifest
 from analytics_pipeline.sync import normalize
 from analytics_pipeline.sync.derived import derived_version, published_tables
-from analytics_pipeline.sync.postgres.failures import source_of, translated
+from analytics_pipeline.sync.postgres.failures import source_of
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.role_settings import SETTINGS_SQL
-from analytics_pipeline.sync.postgres.session import connect, execute
+from analytics_pipeline.sync.postgres.session import connected
 from analytics_pipeline.sync.spec import SplitSyncSpec
 from analytics_pipeline.sync.status import content_of
 
@@ -70,14 +70,8 @@ def source_gate_of(url: SecretStr, patience: float, log: Callable[[str], None]) 
     """
 
     def ask() -> str | None:
-        connection = connect(url, query_timeout=patience)
-        try:
-            with translated(url):
-                said = source_gate(connection)
-                execute(connection, "ROLLBACK")  # or a pooler closes the server session, which others wait for
-                return said
-        finally:
-            connection.close()
+        with connected(url, query_timeout=patience) as connection:
+            return source_gate(connection)
 
     try:
         return within(patience, ask, lambda _: None)

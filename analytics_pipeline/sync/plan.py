@@ -22,7 +22,6 @@ from analytics_pipeline.errors import (
     KeyEqualityWider,
     KeyInexact,
     KeysDoNotJoin,
-    PartitionColumnUnfit,
     SourceQueryRefused,
     TypeImpossible,
     UnknownPartition,
@@ -86,6 +85,8 @@ class HalfPlan:
         hashes: SQL that gives a row's hash, of each kind that is kept; the first one tells what changed.
         spec_hash: identity of all of this.
         estimate: rows that PostgreSQL expects.
+        split_by: column of the query to split a read by; None for one stream.
+        unfit_to_split: type of the partition_column where no read can be split by it.
     """
 
     half: Half
@@ -97,6 +98,8 @@ class HalfPlan:
     hashes: Mapping[FingerprintKind, str]
     spec_hash: str
     estimate: int
+    split_by: str | None = None
+    unfit_to_split: str | None = None
 
     @property
     def kind(self) -> FingerprintKind:
@@ -315,7 +318,7 @@ def _plan(
     names = normalize.normalized_names(table, [column.name for column in columns], spec.normalize, spec.columns)
     if KEY not in names.values():
         raise ColumnMissing(table, KEY, "the halves are joined by it", names)
-    _check_partition_column(table, spec.split_by(half), columns)
+    split_by, unfit = _split_column(table, spec.split_by(half), columns)
     for name in spec.types.get(half, {}):
         if name not in names:
             raise ColumnMissing(table, name, "it has a type under `types`", names)
@@ -345,6 +348,8 @@ def _plan(
         hashes=hashes,
         estimate=rows.estimate,
         spec_hash=spec_hash(rules, names, context),
+        split_by=split_by,
+        unfit_to_split=unfit,
     )
 
 
@@ -369,9 +374,10 @@ def _rule(spec: SplitSyncSpec, table: str, column: SourceColumn, deep: frozenset
     return rule
 
 
-def _check_partition_column(table: str, name: str | None, columns: Sequence[SourceColumn]) -> None:
+def _split_column(table: str, name: str | None, columns: Sequence[SourceColumn]) -> tuple[str | None, str | None]:
+    """The column to split reads by, or none and the type by which no read can be split."""
     if name is None:
-        return
+        return None, None
     found = {column.name: column for column in columns}
     if name not in found:
         raise ColumnMissing(table, name, "it is the partition_column", found)
@@ -379,7 +385,8 @@ def _check_partition_column(table: str, name: str | None, columns: Sequence[Sour
     if column.kind in {TypeKind.ARRAY, TypeKind.COMPOSITE, TypeKind.PSEUDO} or (
         column.builtin and column.typname in _WITHOUT_ORDER
     ):
-        raise PartitionColumnUnfit(table, name, column.spelled)
+        return None, column.spelled
+    return name, None
 
 
 def _check_renames(spec: SplitSyncSpec, described: Mapping[Half, Sequence[SourceColumn]]) -> None:

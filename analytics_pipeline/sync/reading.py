@@ -103,6 +103,11 @@ class Reading:
         """
         began = time.monotonic()
         plan, keys = half.plan, changes.stale
+        if plan.unfit_to_split is not None:
+            self.log(
+                f"{plan.table}: the partition_column is of type {plan.unfit_to_split}, by which no read can be split: "
+                "it is read by one stream. Name a column with an order, such as a number, a time or a text."
+            )
         wanted = keys - changes.left_out
         writer = stage.writer(plan.table, plan.schema)
         router = Router(writer, plan.schema, plan.cut, tuple(plan.hashes))
@@ -144,7 +149,7 @@ class Reading:
             query=plan.query,
             rules=plan.travelling_rules,
             where=plan.selecting(keys),
-            partition_column=self.spec.split_by(plan.half),
+            partition_column=plan.split_by,
             workers=self.workers,
             batch_rows=self.spec.sync_chunk_size,
             stall_timeout=self.stall_timeout,

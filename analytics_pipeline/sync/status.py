@@ -164,7 +164,10 @@ def syncing(store: Store, spec: SplitSyncSpec, run_id: str | None) -> Iterator[D
     except BaseException as error:
         _end(thread, ended)
         state, message = _ended_by(error)
-        write_status(store, spec, replace(begun, state=state, message=message, heartbeat=datetime.now(UTC)))
+        try:
+            write_status(store, spec, replace(begun, state=state, message=message, heartbeat=datetime.now(UTC)))
+        except OSError as unwritten:
+            error.add_note(f"The status could not be written: {unwritten}")
         raise
     _end(thread, ended)
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import psycopg
 from pydantic import SecretStr
 
-from analytics_pipeline.sync.postgres.failures import translated
-from analytics_pipeline.sync.postgres.session import connect
+from analytics_pipeline.sync.postgres.session import connected
 from analytics_pipeline.sync.postgres.sql import subselect
 
 
@@ -30,10 +29,6 @@ def count_rows(url: SecretStr, query: str) -> int:
     Raises:
         SourceError: the source could not be asked.
     """
-    connection = connect(url)
-    try:
-        with translated(url):
-            rows = connection.execute(f"SELECT pg_catalog.count(*) FROM {subselect(query)}".encode()).fetchall()
-    finally:
-        connection.close()
+    with connected(url) as connection:
+        rows = connection.execute(f"SELECT pg_catalog.count(*) FROM {subselect(query)}".encode()).fetchall()
     return int(rows[0][0])

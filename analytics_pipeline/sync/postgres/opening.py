@@ -271,4 +271,4 @@ def _usable(opened: Sequence[Future[adbc.Connection]], on_notice: Callable[[str]
 def _close_late(done: Future[C]) -> None:
     """Close a connection that nobody waits for any more."""
     if done.exception() is None:
-        in_thread(partial(close_in_time, done.result(), rolls_back=True), _CONNECTING)
+        in_thread(partial(close_in_time, done.result(timeout=0), rolls_back=True), _CONNECTING)

@@ -6,6 +6,8 @@ Does not: locks and snapshots (`snapshot`), or the errors of drivers (`failures`
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -140,6 +142,28 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def connected(url: SecretStr, *, query_timeout: float | None = None) -> Iterator[psycopg.Connection]:
+    """A connection as `connect` opens it, for a `with` block.
+
+    Its transaction is ended before it is closed: a pooler would close the server session of one that is open.
+
+    Args:
+        url: conninfo or URI.
+        query_timeout: seconds for each statement; None for no limit.
+
+    Raises:
+        SourceError: see `connect`; also what the server refuses within the block.
+    """
+    connection = connect(url, query_timeout=query_timeout)
+    try:
+        with translated(url):
+            yield connection
+            connection.execute("ROLLBACK")
+    finally:
+        connection.close()
 
 
 def connect_session(url: SecretStr) -> psycopg.Connection:
