@@ -121,8 +121,11 @@ def _damaged_files(store: Store, manifest: Manifest, damaged: Mapping[str, str])
 def _damaged_catalog(layout: Layout, manifest: Manifest) -> Iterator[Damage]:
     if not manifest.version:
         return
-    if not layout.catalog.is_symlink() or not layout.catalog.exists():
+    if not layout.catalog.is_symlink():
         yield Damage(layout.catalog, "is missing", _CATALOG_HEALS)
+        return
+    if not layout.catalog.exists():
+        yield Damage(layout.catalog, f"links to {layout.catalog.readlink()}, which is missing", _CATALOG_HEALS)
         return
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder) / "catalog.duckdb"

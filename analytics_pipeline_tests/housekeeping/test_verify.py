@@ -16,7 +16,7 @@ from analytics_pipeline.errors import AnalyticsError
 from analytics_pipeline.experiments import log_run
 from analytics_pipeline.experiments.tables import tables_at
 from analytics_pipeline.housekeeping.verify import forget, verify_home
-from analytics_pipeline.objects import DataStoreIO
+from analytics_pipeline.objects import DataStore, create_experiment
 from analytics_pipeline.objects.base import using_base
 from analytics_pipeline.resources import AnalyticsResource
 from analytics_pipeline.settings import Home
@@ -26,6 +26,7 @@ from analytics_pipeline_tests.capabilities.scenario import run
 from analytics_pipeline_tests.damage import HARMS, flip
 from analytics_pipeline_tests.store.scenario import facts, publish
 
+EXPERIMENT = "00000000-0000-4000-8000-000000000001"
 KINDS = {
     "data file": "store/tables/facts/d0*.parquet",
     "manifest": "store/manifest/*2.parquet",
@@ -38,7 +39,7 @@ KINDS = {
     "rows of experiments": "store/experiments/runs/*.parquet",
     "views of experiments": "store/experiments/.views.json",
     "database of experiments": "store/experiments/analytics.duckdb",
-    "object": "objects/mine/*",
+    "object": f"objects/{EXPERIMENT}/[!i]*",
 }
 QUERIES = {
     "facts": "SELECT count(*), sum(id), min(label) FROM facts",
@@ -71,7 +72,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Home:
     for number in range(3):
         log_run(f"r{number}", {"lr": number / 2}, root=home.experiments)
     with using_base(home.objects):
-        DataStoreIO.serialize_write({"x": list(range(1000))}, "mine")
+        experiment = create_experiment(EXPERIMENT)
+        with experiment.run() as one:
+            one.fields.kept = DataStore(x=list(range(1000)))
+        experiment.persist()
     store.close()
     return home
 
