@@ -125,6 +125,6 @@ def test_a_build_that_cannot_make_a_view_fails_and_names_it(root: Path, capsys: 
     assert main(["build", "--root", str(root)]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"error: {root / 'analytics.duckdb'} could not be used: the view" in said.err
+    assert f"{root / 'analytics.duckdb'} could not be used: the view" in said.err
     assert "the view runs cannot be made" in said.err
     assert "Status" in said.err

@@ -102,7 +102,7 @@ def test_fewer_than_no_runs_are_refused_by_name(root: Path, tmp_path: Path, caps
         export(root, tmp_path / "out", top=-1)
     assert main(["export", "--root", str(root), "--to", str(tmp_path / "out"), "--top", "-1"]) == 1
 
-    assert "error: top is -1, but must be" in capsys.readouterr().err
+    assert "top is -1, but must be" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -137,7 +137,7 @@ def test_a_root_in_which_nothing_was_logged_is_refused_and_nothing_written_besid
         assert not (typo.parent / "exports").exists()
     assert main(["export", "--root", "/"]) == 1
 
-    assert "error: root is '/'" in capsys.readouterr().err
+    assert "root is '/'" in capsys.readouterr().err
 
 
 def test_the_lakehouse_of_a_home_is_exported_as_empty_lists_before_anything_was_logged(
@@ -163,7 +163,7 @@ def test_the_commands_build_and_export_without_dagster(
     assert [record["run_id"] for record in strictly(tmp_path / "out" / "leaderboard.json")] == ["r3", "r2", "r1"]
     assert "Exported 3 runs and 3 points" in capsys.readouterr().out
     assert main(["build", "--root", str(root), "--best", "nonsense"]) == 1
-    assert "error: The leaderboard's metric 'nonsense'" in capsys.readouterr().err
+    assert "The leaderboard's metric 'nonsense'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "half\udc80", "no\0thing"])
@@ -181,7 +181,7 @@ def test_a_path_that_cannot_be_one_fails_by_name(
     ]
     for command in commands:
         assert main(command) == 1
-        assert f"error: {path!r}" in capsys.readouterr().err
+        assert f"{path!r}" in capsys.readouterr().err
     with pytest.raises(LakehouseUnusable, match=re.escape(repr(path))):
         log_run("a", {}, root=path)
 
@@ -209,7 +209,7 @@ def test_a_build_that_made_no_file_fails_and_says_why(root: Path, capsys: pytest
     assert main(["build", "--root", str(root)]) == 1
     said = capsys.readouterr()
     assert said.out == ""
-    assert f"error: {root / 'analytics.duckdb'} could not be used" in said.err
+    assert f"{root / 'analytics.duckdb'} could not be used" in said.err
     shutil.rmtree(root / "analytics.duckdb")
     assert main(["build", "--root", str(root)]) == 0
     assert rows(root / "analytics.duckdb", "SELECT run_id FROM runs") == [("a",)]
