@@ -6,9 +6,13 @@ Does not: how a connection is opened and joins the snapshot (`snapshot`, `openin
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from time import monotonic, sleep
 from typing import TypeVar
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -19,12 +23,13 @@ from analytics_pipeline.errors import SourceConnectionLost, SourceReadFailed
 from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import Connection, execute
-from analytics_pipeline.waiting import wait_until
+from analytics_pipeline.waiting import STEP, in_thread, wait_until
 
 C = TypeVar("C", psycopg.Connection, adbc.Connection)
 
 _CLOSE_SECONDS = 0.5
 _CANCEL_SECONDS = 2.0
+_CUT_SECONDS = 10.0
 
 
 class Pool:
@@ -114,12 +119,17 @@ class Pool:
         """Close what is not lent, and what is lent as soon as it is given back; the coordinator in any case."""
         with self._changed:
             self._is_closed = True
+            is_lent = self._coordinator not in self._sessions
             idle = [each for each in (*self._sessions, *self._streams) if each is not self._coordinator]
             self._sessions.clear()
             self._streams.clear()
             self._changed.notify_all()
-        for each in (*idle, self._coordinator):
+        for each in idle:
             self._close(each)
+        if is_lent:
+            cut(self._coordinator)
+        else:
+            self._close(self._coordinator)
 
     def _borrow(self, own: list[C], others: Sequence[Connection], connect: Callable[[], C]) -> C:
         with self._changed:
@@ -168,13 +178,35 @@ class Pool:
         close_in_time(connection, rolls_back=self._is_pooled and is_usable)
 
 
+def cut(connection: psycopg.Connection) -> None:
+    """Shut the socket of a connection in which another thread may wait for the server.
+
+    To close it would free the memory that this thread uses, which ends the process. Its wait fails instead, and the
+    connection is closed a moment after that.
+    """
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as twin:
+        twin.shutdown(socket.SHUT_RDWR)
+    in_thread(partial(_close_after_work, connection), "cut connection")
+
+
+def _close_after_work(connection: psycopg.Connection) -> None:
+    until = monotonic() + _CUT_SECONDS
+    while connection.pgconn.transaction_status == TransactionStatus.ACTIVE and monotonic() < until:
+        sleep(STEP)
+    sleep(STEP)  # the other thread reads why its wait failed
+    connection.close()
+
+
 def close_in_time(connection: Connection, *, rolls_back: bool = False) -> None:
-    """Close a connection, and wait no longer than half a second for that.
+    """Close a connection, and wait no longer than half a second for that; one at work is cut.
 
     Args:
         connection: of either driver.
         rolls_back: ends its transaction first: a pooler then keeps the server session, and need not open another.
     """
+    if isinstance(connection, psycopg.Connection) and connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        cut(connection)
+        return
 
     def close() -> None:
         try:

@@ -25,7 +25,7 @@ from analytics_pipeline.errors import SourceBusy, SourceConnectionsExhausted, So
 from analytics_pipeline.sync.postgres.describe import BaseTable, base_tables
 from analytics_pipeline.sync.postgres.failures import DRIVER_ERRORS, Source, source_of, sqlstate, translated
 from analytics_pipeline.sync.postgres.opening import First, Others, Spares, TooFew, open_first, open_one
-from analytics_pipeline.sync.postgres.pool import Pool, close_in_time
+from analytics_pipeline.sync.postgres.pool import Pool, close_in_time, cut
 from analytics_pipeline.sync.postgres.pump import Stalled, within
 from analytics_pipeline.sync.postgres.session import (
     LOCK_TIMEOUT,
@@ -188,10 +188,14 @@ class _Opening:
             return within(
                 self.stall_timeout, lambda: self._coordinate(first, spares), lambda opened: opened[0].pool.close()
             )
-        except BaseException as error:
+        except Stalled:
+            cut(first.connection)
+            raise SourceStalled(str(source_of(self.url)), self.stall_timeout) from None
+        except Exception:
             close_in_time(first.connection)
-            if isinstance(error, Stalled):
-                raise SourceStalled(str(source_of(self.url)), self.stall_timeout) from None
+            raise
+        except BaseException:  # an interrupt: the thread may still wait for the server
+            cut(first.connection)
             raise
 
     def _coordinate(self, first: First, spares: Spares) -> tuple[Snapshot, list[BaseTable]]:
